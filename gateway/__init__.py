@@ -1,0 +1,1 @@
+"""The CPU processes of Hilum: everything that talks to hospitals. Never loads torch, never decodes pixels."""

@@ -1,0 +1,1 @@
+"""Stage 7: result objects to the PACS."""

@@ -1,0 +1,115 @@
+"""A model's work on one input set, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, SeriesUID, Sha256, StudyUID
+from gateway.domain.messages import Outcome
+from gateway.domain.states import DeliveryState, JobState
+
+
+class Priority(IntEnum):
+    """Who goes first; lower is sooner."""
+
+    STAT = 0
+    URGENT = 10
+    ROUTINE = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDraft:
+    """A job that routing wants."""
+
+    id: JobId  # digest of input set, model digest and settings digest
+    study_uid: StudyUID
+    series_uid: SeriesUID
+    input_set: InputSetId
+    model: ModelName  # the site's name for the bundle
+    model_digest: Sha256
+    rule: str  # name of the rule that asked
+    deliver: tuple[DestinationName, ...]
+    priority: Priority = Priority.ROUTINE
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as the ledger knows it."""
+
+    draft: JobDraft
+    state: JobState
+    fence: int  # grows with every claim; a commit with an older number is thrown away
+    attempts_failed: int  # the model's process failed
+    attempts_lost: int  # the worker was lost
+    reason: str  # why it is dead or quarantined, or what the last attempt ended with
+    created_at: float  # seconds since the epoch
+    started_at: float | None  # of the last attempt
+    finished_at: float | None
+    supersedes: JobId | None  # the earlier version of this result
+    outcome: Outcome | None
+
+    @property
+    def id(self) -> JobId:
+        """The job's id."""
+        return self.draft.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to run one job until the lease ends."""
+
+    job: Job
+    fence: int
+
+
+class Payload(Enum):
+    """What a delivery carries."""
+
+    OBJECT = "object"  # a DICOM object
+    MESSAGE = "message"  # an HL7 message
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryDraft:
+    """One object or message for one destination."""
+
+    job_id: JobId
+    destination: DestinationName
+    payload: Payload
+    role: str  # `seg`, `sr`, `oru`
+    key: str  # SOP Instance UID, or the message control id (MSH-10)
+    file: str  # spool key of the frozen bytes
+    sop_class_uid: str = ""
+    held: bool = False  # waits for the job's objects
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A delivery as the ledger knows it: one row of the outbox."""
+
+    id: int
+    draft: DeliveryDraft
+    state: DeliveryState
+    attempts: int
+    first_try: float | None  # seconds since the epoch
+    next_try: float
+    last_answer: str  # what the destination, or the network, said last
+    delivered_at: float | None
+
+
+class Verdict(Enum):
+    """What a destination's answer means."""
+
+    ACCEPTED = "accepted"
+    RETRY = "retry"  # transient: try again later
+    REJECTED = "rejected"  # permanent: no use in trying again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What a destination answered for one object or message."""
+
+    verdict: Verdict
+    answer: str  # one line, no patient data

@@ -1,0 +1,146 @@
+"""What gateway and workers say to each other: frozen, JSON, versioned. Ids and spool paths, never pixels.
+
+A broker message is only a ring with a job id. The order and the outcome travel through the ledger and through the
+pipe to the model's process; they hold no patient data either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+RUN_TASK = "hilum.run"
+"""Name of the Celery task that wakes a worker; its only argument is a job id."""
+
+VERSION = 1
+"""Version of `JobOrder` and `Outcome`; a reader refuses a version it does not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """A coded concept (PS3.3 8.8)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """One instance for a model to read."""
+
+    sop_instance_uid: str
+    path: str  # absolute path of a Part 10 file
+    sha256: str  # of the dataset bytes, without file meta information
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOrder:
+    """Everything a model's process needs to do one job."""
+
+    job_id: str  # result UIDs are derived from it
+    bundle: str  # absolute path of the bundle's directory
+    inputs: tuple[InputFile, ...]  # one series, in no particular order
+    output_dir: str  # existing empty directory for the result objects
+    content_time: float  # seconds since the epoch; content date and time of every result object
+    flags: tuple[str, ...] = ()  # what is already known to be unusual about the input
+    version: int = VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult:
+    """One segment of the result, as painted."""
+
+    number: int  # 1..N
+    label: str
+    category: Code
+    type: Code
+    voxels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementResult:
+    """One measured quantity."""
+
+    name: Code
+    value: float
+    unit: Code  # UCUM
+    segment: int | None = None  # number of the segment it was measured on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultObject:
+    """One DICOM object in the output directory."""
+
+    role: str  # `seg`, `sr`
+    file: str  # file name in the output directory
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    sha256: str  # of the whole file
+    size: int  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelIdentity:
+    """Which build of which model."""
+
+    name: str
+    version: str
+    digest: str  # SHA-256 over the bundle's files
+    device_uid: str  # changes with each build
+    manufacturer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a job: a result set, or a refusal with its reason."""
+
+    job_id: str
+    status: str  # `complete`, `refused` (by the manifest or the gate: quarantine)
+    model: ModelIdentity
+    reason_code: str = ""  # set where refused
+    reason: str = ""  # one sentence, set where refused
+    source_series_uid: str = ""
+    source_instances: int = 0
+    segments: tuple[SegmentResult, ...] = ()
+    measurements: tuple[MeasurementResult, ...] = ()
+    objects: tuple[ResultObject, ...] = ()
+    flags: tuple[str, ...] = ()  # each one sentence: what a reader of the result must know
+    timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    version: int = VERSION
+
+
+Message = TypeVar("Message", JobOrder, Outcome)
+
+
+def to_json(message: JobOrder | Outcome) -> str:
+    """The message as one line of JSON."""
+    return json.dumps(dataclasses.asdict(message), separators=(",", ":"), ensure_ascii=False)
+
+
+def from_json(kind: type[Message], text: str) -> Message:
+    """Reads what `to_json` wrote; raises ValueError for another version or shape."""
+    data = json.loads(text)
+    if not isinstance(data, dict) or data.get("version") != VERSION:
+        raise ValueError(f"not a version {VERSION} {kind.__name__}")
+    try:
+        return typing.cast(Message, _build(kind, data))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not a {kind.__name__}: {error}") from error
+
+
+def _build(kind: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _build(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return tuple(_build(typing.get_args(kind)[0], item) for item in value)
+    if origin in (typing.Union, types.UnionType):
+        return value
+    return value

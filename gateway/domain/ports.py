@@ -1,0 +1,203 @@
+"""The replaceable parts, as protocols. `gateway.bootstrap` says which adapter fills which port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from gateway.domain.ids import AssociationId, DestinationName, InstanceUID, JobId, StudyUID
+from gateway.domain.job import Claim, Delivery, DeliveryDraft, Job, JobDraft, Receipt
+from gateway.domain.messages import Outcome
+from gateway.domain.states import JobState, StudyState
+from gateway.domain.study import Instance, Study
+
+
+class Clock(Protocol):
+    """Time, so that tests can move it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
+class Spool(Protocol):
+    """Where bytes are kept. A key is made of digests, never of text from the wire."""
+
+    def put(self, name: str, chunks: Sequence[bytes | memoryview]) -> str:
+        """Writes a file durably (content, name and directory) and returns its key; the same name again replaces it."""
+        ...
+
+    def path(self, key: str) -> Path:
+        """The file of a key; raises NotFound for a key that is none."""
+        ...
+
+    def free(self) -> tuple[int, int]:
+        """Free and total bytes of the file system."""
+        ...
+
+
+class Broker(Protocol):
+    """The doorbell. Losing a ring costs seconds, never a job."""
+
+    def ring(self, job_id: JobId) -> None:
+        """Wakes a worker; never blocks and never raises."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectFile:
+    """A DICOM object to send."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: Path
+
+
+class Pacs(Protocol):
+    """A destination of DICOM objects."""
+
+    def store(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
+        """Sends objects; one receipt for each SOP Instance UID, whatever happens to the connection."""
+        ...
+
+    def echo(self) -> str:
+        """Proves that the destination answers, and says how; raises DestinationUnreachable."""
+        ...
+
+
+class Ehr(Protocol):
+    """A destination of HL7 v2 messages."""
+
+    def send(self, message: bytes) -> Receipt:
+        """Sends one message (no framing) and waits for the acknowledgement of exactly this message."""
+        ...
+
+    def echo(self) -> str:
+        """Proves that the destination accepts connections, and says how; raises DestinationUnreachable."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """A study's row."""
+
+    uid: StudyUID
+    state: StudyState
+    instances: int
+    revision: int  # grows with every stored instance
+    last_stored_at: float
+    open_associations: int  # that carried instances of it and are still there
+    reason: str  # why it was released, not routed, or quarantined
+    released_at: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEvent:
+    """One line of a study's story."""
+
+    at: float
+    what: str  # short, e.g. `job queued`
+    detail: str  # one sentence, no patient data
+    job_id: str = ""
+
+
+class IntakeLedger(Protocol):
+    """What receiving and holding need."""
+
+    def open_association(self, association: AssociationId, calling_ae: str, address: str) -> None:
+        """An association began."""
+        ...
+
+    def close_association(self, association: AssociationId, how: str) -> None:
+        """An association ended; how is `released`, `aborted` or `lost`."""
+        ...
+
+    def add_instance(self, instance: Instance) -> str:
+        """Makes an instance durable; says `new`, `duplicate` (same content) or `conflict` (other content, not kept as input)."""
+        ...
+
+    def open_studies(self) -> Sequence[StudyRecord]:
+        """Studies that wait to be released."""
+        ...
+
+    def release(self, study: StudyUID, revision: int, reason: str) -> bool:
+        """OPEN -> COMPLETE, unless an instance came since `revision` was read."""
+        ...
+
+
+class RoutingLedger(Protocol):
+    """What routing needs."""
+
+    def complete_studies(self) -> Sequence[StudyRecord]:
+        """Released studies that wait for routing."""
+        ...
+
+    def study(self, study: StudyUID) -> Study:
+        """All instances of a study; raises NotFound."""
+        ...
+
+    def route(self, study: StudyUID, revision: int, jobs: Sequence[JobDraft], reason: str) -> Sequence[JobId]:
+        """COMPLETE -> ROUTED or UNROUTED with its jobs, in one transaction; returns the jobs that are new."""
+        ...
+
+    def quarantine_study(self, study: StudyUID, revision: int, reason: str) -> None:
+        """COMPLETE -> QUARANTINED."""
+        ...
+
+
+class JobLedger(Protocol):
+    """What workers need."""
+
+    def claim(self, owner: str, lease: float, *, warm: str = "") -> Claim | None:
+        """The best queued job (priority, then warm model, then age), or nothing."""
+        ...
+
+    def heartbeat(self, claim: Claim, lease: float) -> None:
+        """Prolongs the lease; raises LeaseLost."""
+        ...
+
+    def commit(self, claim: Claim, outcome: Outcome) -> None:
+        """RUNNING -> READY or QUARANTINED; raises LeaseLost. Safe to repeat after an unknown commit."""
+        ...
+
+    def fail(self, claim: Claim, reason: str, *, permanent: bool = False) -> JobState:
+        """The attempt failed: QUEUED again, or DEAD when attempts are used up or trying again is useless."""
+        ...
+
+    def give_back(self, claim: Claim) -> None:
+        """The worker stops: QUEUED again, no attempt counted."""
+        ...
+
+    def input_instances(self, job: JobId) -> Sequence[Instance]:
+        """The instances of a job's input set."""
+        ...
+
+
+class OutboxLedger(Protocol):
+    """What delivery needs."""
+
+    def ready_jobs(self) -> Sequence[Job]:
+        """Jobs whose results wait to be planned."""
+        ...
+
+    def plan(self, job: JobId, drafts: Sequence[DeliveryDraft]) -> None:
+        """READY -> DELIVERING with its outbox rows, in one transaction."""
+        ...
+
+    def claim_deliveries(self, destination: DestinationName, lease: float, limit: int) -> Sequence[Delivery]:
+        """Due rows of one destination, oldest first, leased to the caller."""
+        ...
+
+    def settle(self, delivery: Delivery, receipt: Receipt, next_try: float | None) -> None:
+        """Stores the answer: delivered, waiting until `next_try`, or dead where there is none."""
+        ...
+
+
+class Ledger(IntakeLedger, RoutingLedger, JobLedger, OutboxLedger, Protocol):
+    """The truth about every study, job and delivery."""
+
+    def instance(self, uid: InstanceUID) -> Instance | None:
+        """One stored instance."""
+        ...

@@ -1,0 +1,158 @@
+"""How studies, jobs and deliveries move.
+
+Everything about state lives in the tables here: the ledger applies them, docs/architecture.md draws them and the
+property tests walk them. A pair that is not in a table is a defect, and raises.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeVar
+
+from gateway.domain.errors import HilumError
+
+
+class StudyState(Enum):
+    """Where a study stands."""
+
+    OPEN = "open"  # instances may still come
+    COMPLETE = "complete"  # released by evidence, not yet routed
+    ROUTED = "routed"  # at least one job was made
+    UNROUTED = "unrouted"  # no rule or no model wants it; the reason is stored
+    QUARANTINED = "quarantined"  # held back for a reason a person must see
+
+
+class StudyEvent(Enum):
+    """What can happen to a study."""
+
+    INSTANCE_STORED = "instance stored"
+    RELEASED = "released"
+    JOBS_MADE = "jobs made"
+    NOTHING_TO_RUN = "nothing to run"
+    HELD_BACK = "held back"
+    REPLAYED = "replayed"
+
+
+class JobState(Enum):
+    """Where a job stands."""
+
+    QUEUED = "queued"  # waiting for a worker
+    RUNNING = "running"  # leased by a worker
+    READY = "ready"  # result objects durable, deliveries not yet planned
+    DELIVERING = "delivering"  # in the outbox
+    DELIVERED = "delivered"  # every destination has answered for good, all of them yes
+    UNDELIVERED = "undelivered"  # at least one delivery is a dead letter
+    QUARANTINED = "quarantined"  # refused by manifest or gate; the reason is stored
+    DEAD = "dead"  # attempts used up; the reason is stored
+    SUPERSEDED = "superseded"  # a newer input set of the same series took its place before it ran
+
+
+class JobEvent(Enum):
+    """What can happen to a job."""
+
+    CLAIMED = "claimed"
+    LEASE_EXPIRED = "lease expired"
+    ATTEMPT_FAILED = "attempt failed"
+    EXHAUSTED = "attempts used up"
+    COMMITTED = "result committed"
+    REFUSED = "refused"
+    PLANNED = "deliveries planned"
+    ALL_DELIVERED = "all delivered"
+    SOME_DEAD = "some delivery dead"
+    REPLAYED = "replayed"
+    OVERTAKEN = "overtaken"
+
+
+class DeliveryState(Enum):
+    """Where one object or message stands on its way to one destination."""
+
+    HELD = "held"  # waits until the objects it speaks of have arrived
+    WAITING = "waiting"  # due at next_try
+    SENDING = "sending"  # leased by a dispatcher
+    DELIVERED = "delivered"  # the destination answered for it
+    DEAD = "dead"  # given up; replayable
+
+
+class DeliveryEvent(Enum):
+    """What can happen to a delivery."""
+
+    UNHELD = "unheld"
+    CLAIMED = "claimed"
+    LEASE_EXPIRED = "lease expired"
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    REJECTED = "rejected"
+    REPLAYED = "replayed"
+
+
+class IllegalTransition(HilumError):
+    """A state machine was asked for a move it does not know."""
+
+
+STUDY_TRANSITIONS: dict[tuple[StudyState, StudyEvent], StudyState] = {
+    (StudyState.OPEN, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
+    (StudyState.OPEN, StudyEvent.RELEASED): StudyState.COMPLETE,
+    (StudyState.COMPLETE, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
+    (StudyState.COMPLETE, StudyEvent.JOBS_MADE): StudyState.ROUTED,
+    (StudyState.COMPLETE, StudyEvent.NOTHING_TO_RUN): StudyState.UNROUTED,
+    (StudyState.COMPLETE, StudyEvent.HELD_BACK): StudyState.QUARANTINED,
+    # A late image opens the study again: a new input set, a new result version.
+    (StudyState.ROUTED, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
+    (StudyState.UNROUTED, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
+    (StudyState.QUARANTINED, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
+    (StudyState.ROUTED, StudyEvent.REPLAYED): StudyState.COMPLETE,
+    (StudyState.UNROUTED, StudyEvent.REPLAYED): StudyState.COMPLETE,
+    (StudyState.QUARANTINED, StudyEvent.REPLAYED): StudyState.COMPLETE,
+}
+
+JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
+    (JobState.QUEUED, JobEvent.CLAIMED): JobState.RUNNING,
+    (JobState.QUEUED, JobEvent.OVERTAKEN): JobState.SUPERSEDED,
+    (JobState.RUNNING, JobEvent.LEASE_EXPIRED): JobState.QUEUED,
+    (JobState.RUNNING, JobEvent.ATTEMPT_FAILED): JobState.QUEUED,
+    (JobState.RUNNING, JobEvent.EXHAUSTED): JobState.DEAD,
+    (JobState.RUNNING, JobEvent.COMMITTED): JobState.READY,
+    (JobState.RUNNING, JobEvent.REFUSED): JobState.QUARANTINED,
+    (JobState.READY, JobEvent.PLANNED): JobState.DELIVERING,
+    (JobState.DELIVERING, JobEvent.ALL_DELIVERED): JobState.DELIVERED,
+    (JobState.DELIVERING, JobEvent.SOME_DEAD): JobState.UNDELIVERED,
+    (JobState.UNDELIVERED, JobEvent.REPLAYED): JobState.DELIVERING,
+    (JobState.QUARANTINED, JobEvent.REPLAYED): JobState.QUEUED,
+    (JobState.DEAD, JobEvent.REPLAYED): JobState.QUEUED,
+}
+
+DELIVERY_TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] = {
+    (DeliveryState.HELD, DeliveryEvent.UNHELD): DeliveryState.WAITING,
+    (DeliveryState.WAITING, DeliveryEvent.CLAIMED): DeliveryState.SENDING,
+    (DeliveryState.SENDING, DeliveryEvent.LEASE_EXPIRED): DeliveryState.WAITING,
+    (DeliveryState.SENDING, DeliveryEvent.ACCEPTED): DeliveryState.DELIVERED,
+    (DeliveryState.SENDING, DeliveryEvent.DEFERRED): DeliveryState.WAITING,
+    (DeliveryState.SENDING, DeliveryEvent.REJECTED): DeliveryState.DEAD,
+    (DeliveryState.DEAD, DeliveryEvent.REPLAYED): DeliveryState.WAITING,
+}
+
+
+def next_study_state(state: StudyState, event: StudyEvent) -> StudyState:
+    """The state a study has after ``event``; raises `IllegalTransition` where the table has none."""
+    return _step(STUDY_TRANSITIONS, state, event)
+
+
+def next_job_state(state: JobState, event: JobEvent) -> JobState:
+    """The state a job has after ``event``; raises `IllegalTransition` where the table has none."""
+    return _step(JOB_TRANSITIONS, state, event)
+
+
+def next_delivery_state(state: DeliveryState, event: DeliveryEvent) -> DeliveryState:
+    """The state a delivery has after ``event``; raises `IllegalTransition` where the table has none."""
+    return _step(DELIVERY_TRANSITIONS, state, event)
+
+
+_S = TypeVar("_S", bound=Enum)
+_E = TypeVar("_E", bound=Enum)
+
+
+def _step(table: dict[tuple[_S, _E], _S], state: _S, event: _E) -> _S:
+    try:
+        return table[state, event]
+    except KeyError:
+        raise IllegalTransition(f"{state.value!r} does not know {event.value!r}") from None

@@ -1,0 +1,1 @@
+"""Stage 2: Instances to a complete Study, released by evidence."""

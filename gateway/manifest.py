@@ -1,0 +1,182 @@
+"""A bundle's `hilum.yaml`: what a model takes, what it puts out, and what it is for.
+
+A MONAI bundle says how to run a network; the manifest beside it says when it may be run and what its output means in
+DICOM. Gateway (which series fits?) and workers (how to encode?) read the same file. Documented in docs/manifest.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gateway.domain.errors import BundleInvalid
+from gateway.domain.messages import Code
+
+FILE_NAME = "hilum.yaml"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CodeValue(_Part):
+    """A coded concept (PS3.3 8.8)."""
+
+    value: Annotated[str, Field(min_length=1, max_length=64)]
+    scheme: Annotated[str, Field(min_length=1, max_length=16)]
+    meaning: Annotated[str, Field(min_length=1, max_length=64)]
+
+    def code(self) -> Code:
+        """As the messages carry it."""
+        return Code(value=self.value, scheme=self.scheme, meaning=self.meaning)
+
+
+class Range(_Part):
+    """A closed interval."""
+
+    min: float
+    max: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError("min is larger than max")
+        return self
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies inside."""
+        return self.min <= value <= self.max
+
+
+class SliceLimits(_Part):
+    """How many slices a series may have."""
+
+    min: Annotated[int, Field(ge=1)] = 1
+    max: Annotated[int, Field(ge=1)] = 5000
+
+
+class Geometry(_Part):
+    """The geometry a model was made for. Lengths in mm."""
+
+    slices: SliceLimits = SliceLimits()
+    spacing: Range = Range(min=0.1, max=10.0)  # of voxels, each axis
+    extent: Range = Range(min=1.0, max=2000.0)  # of the volume, each axis
+    gaps: Literal["refuse", "flag"] = "refuse"  # what to do where slices are missing or unevenly spaced
+
+
+class Input(_Part):
+    """Which series a model takes."""
+
+    modality: Annotated[tuple[str, ...], Field(min_length=1)]
+    select: str = "true"  # CEL over `study` and `series`, as in rules
+    geometry: Geometry = Geometry()
+
+
+class SegmentSpec(_Part):
+    """One label of a segmentation."""
+
+    number: Annotated[int, Field(ge=1, le=255)]
+    label: Annotated[str, Field(min_length=1, max_length=64)]
+    category: CodeValue
+    type: CodeValue
+    anatomic_region: CodeValue | None = None
+    cielab: Annotated[tuple[float, float, float], Field(description="L* 0..100, a* and b* -128..127")]
+
+
+class MeasurementSpec(_Part):
+    """One quantity to measure."""
+
+    kind: Literal["volume"]
+    segment: Annotated[int, Field(ge=1)]
+    name: CodeValue
+    unit: CodeValue  # UCUM; volume knows `mL`, `cm3` and `mm3`
+    plausible: Range | None = None  # in that unit; outside it the result does not leave
+
+    @model_validator(mode="after")
+    def _ucum(self) -> Self:
+        if self.unit.scheme != "UCUM" or self.unit.value not in ("mL", "ml", "cm3", "mm3"):
+            raise ValueError("unit of a volume must be one of UCUM mL, ml, cm3, mm3")
+        return self
+
+
+class Output(_Part):
+    """What a model puts out."""
+
+    kind: Literal["segmentation"]
+    segments: Annotated[tuple[SegmentSpec, ...], Field(min_length=1)]
+    measurements: tuple[MeasurementSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        numbers = [segment.number for segment in self.segments]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError("segments must be numbered 1, 2, 3, ... in order")
+        for measurement in self.measurements:
+            if measurement.segment not in numbers:
+                raise ValueError(f"measurement of segment {measurement.segment}, which is not defined")
+        return self
+
+
+class Weights(_Part):
+    """The file that holds the trained parameters."""
+
+    file: str  # relative to the bundle, .safetensors, or a state dict read with weights_only=True
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        path = Path(self.file)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError("weights must lie inside the bundle")
+        return self
+
+
+class Device(_Part):
+    """Who made the algorithm (IHE AIR: contributing equipment 99IHE 1630)."""
+
+    manufacturer: Annotated[str, Field(min_length=1, max_length=64)]
+    model_name: Annotated[str, Field(min_length=1, max_length=64)]
+    uid: Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=64)]  # a new one for each build
+
+
+class Resources(_Part):
+    """What one job may use."""
+
+    memory_mib: Annotated[int, Field(ge=256)] = 8192
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+
+
+class Manifest(_Part):
+    """The whole of `hilum.yaml`."""
+
+    manifest: Literal[1]
+    name: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+    version: Annotated[str, Field(min_length=1, max_length=64)]
+    title: Annotated[str, Field(min_length=1, max_length=64)]
+    intended_use: Annotated[str, Field(min_length=1)]
+    license: str
+    device: Device
+    weights: Weights
+    input: Input
+    output: Output
+    resources: Resources = Resources()
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Reads and checks the manifest of a bundle directory; raises BundleInvalid with the key that is wrong."""
+    file = bundle / FILE_NAME
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleInvalid(f"{bundle.name} is no Hilum bundle: {FILE_NAME} is missing") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BundleInvalid(f"{bundle.name}/{FILE_NAME} cannot be read: {error}") from error
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BundleInvalid(f"{bundle.name}/{FILE_NAME}: {where}: {first['msg']}") from error

@@ -1,0 +1,1 @@
+"""What people who run Hilum see: logs. Never patient data."""

@@ -1,0 +1,1 @@
+"""Stage 1: bytes from the network to an Instance, durable before it is acknowledged."""

@@ -1,0 +1,1 @@
+"""Stage 8: the outcome to the EHR."""

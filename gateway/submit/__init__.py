@@ -1,0 +1,1 @@
+"""Stage 4: Jobs to the broker, which only rings; the ledger is the queue."""

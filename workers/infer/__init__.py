@@ -1,0 +1,1 @@
+"""Stage 5b: a volume through a MONAI bundle."""

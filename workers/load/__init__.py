@@ -1,0 +1,1 @@
+"""Stage 5a: the files of one series to a volume with its geometry."""

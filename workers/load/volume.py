@@ -1,0 +1,40 @@
+"""What loading gives and everything after it uses: voxels with their place in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """A stack of parallel, evenly spaced slices of one series.
+
+    Index order is (slice, row, column). Slices are ordered along the stack's normal, whatever the order of files.
+    """
+
+    voxels: NDArray[np.float32]
+    """(slices, rows, columns), rescaled to the modality's units (PS3.3 C.11.1)."""
+
+    affine: NDArray[np.float64]
+    """4 x 4; takes (slice, row, column, 1) to the voxel centre in mm in the patient's LPS system (PS3.3 C.7.6.2.1.1)."""
+
+    headers: tuple[Dataset | None, ...]
+    """For each slice the source dataset without its pixel data; None where the slice was interpolated over a gap."""
+
+    flags: tuple[str, ...] = ()
+    """What is unusual about the input, each one sentence."""
+
+    @property
+    def first(self) -> Dataset:
+        """A source dataset to take the patient's and study's attributes from."""
+        return next(header for header in self.headers if header is not None)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance in mm between slices, rows and columns."""
+        between, rows, columns = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(between), float(rows), float(columns)

@@ -1,0 +1,1 @@
+"""Stage 6b: the gate. Every object is judged before it leaves."""
