@@ -97,6 +97,7 @@ class Delivery:
     next_try: float
     last_answer: str  # what the destination, or the network, said last
     delivered_at: float | None
+    fence: int  # grows with every claim; an answer with an older number is thrown away
 
 
 class Verdict(Enum):

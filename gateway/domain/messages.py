@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -129,18 +128,17 @@ def from_json(kind: type[Message], text: str) -> Message:
     if not isinstance(data, dict) or data.get("version") != VERSION:
         raise ValueError(f"not a version {VERSION} {kind.__name__}")
     try:
-        return typing.cast(Message, _build(kind, data))
+        return typing.cast(Message, revive(kind, data))
     except (TypeError, KeyError) as error:
         raise ValueError(f"not a {kind.__name__}: {error}") from error
 
 
-def _build(kind: Any, value: Any) -> Any:
+def revive(kind: Any, value: Any) -> Any:
+    """Rebuilds a record from what `dataclasses.asdict` and JSON made of it."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{name: _build(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+        return kind(**{name: revive(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
     origin = typing.get_origin(kind)
     if origin is tuple:
-        return tuple(_build(typing.get_args(kind)[0], item) for item in value)
-    if origin in (typing.Union, types.UnionType):
-        return value
+        return tuple(revive(typing.get_args(kind)[0], item) for item in value)
     return value

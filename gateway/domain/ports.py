@@ -89,6 +89,7 @@ class StudyRecord:
     revision: int  # grows with every stored instance
     last_stored_at: float
     open_associations: int  # that carried instances of it and are still there
+    all_released: bool  # every association that carried instances of it was released in good order
     reason: str  # why it was released, not routed, or quarantined
     released_at: float | None
 

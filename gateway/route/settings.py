@@ -1,0 +1,29 @@
+"""What a site may say about what to run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
+
+
+class ModelEntry(BaseModel):
+    """A model under the site's own name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: Annotated[str, Field(min_length=1)]  # `builtin:NAME` or a directory
+
+
+class Rule(BaseModel):
+    """When to run which models, and where their results go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    when: Annotated[str, Field(min_length=1)]  # CEL over `study`, `series` and `sender`
+    run: Annotated[tuple[Name, ...], Field(min_length=1)]
+    deliver: tuple[Name, ...] = ()
+    priority: Literal["stat", "urgent", "routine"] = "routine"

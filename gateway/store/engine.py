@@ -1,0 +1,112 @@
+"""Opens the database: durable settings for SQLite, migrations, and one place where its errors become ours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import alembic.migration
+import alembic.script
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from gateway.domain.errors import LedgerError
+
+_READ_ONLY = "hilum_read"
+
+
+def open_engine(url: str, *, durability: str = "FULL") -> Engine:
+    """Connects to the ledger's database.
+
+    SQLite runs in WAL mode with ``synchronous=FULL``: a commit is on disk when it returns, also after a power cut
+    (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    """
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            url,
+            poolclass=QueuePool,
+            pool_size=5,
+            max_overflow=64,
+            connect_args={"timeout": 5.0, "check_same_thread": False},
+        )
+        _make_durable(engine, durability)
+        return engine
+    # A partitioned PostgreSQL must not hang a worker for minutes: give up on unacknowledged data after 5 s.
+    options = {"connect_timeout": 3, "tcp_user_timeout": 5000}
+    return create_engine(url, pool_pre_ping=True, connect_args=options)
+
+
+def _make_durable(engine: Engine, durability: str) -> None:
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        cursor = connection.cursor()
+        for pragma in (f"synchronous={durability}", "busy_timeout=5000", "foreign_keys=ON", "journal_mode=WAL"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes its lock at once: upgrading a read lock later could fail with "database is locked".
+        reading = connection.get_execution_options().get(_READ_ONLY)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes; raises LedgerError when the database cannot be used."""
+    with translated(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent snapshot to read from; raises LedgerError when the database cannot be used."""
+    with translated(), engine.connect().execution_options(**{_READ_ONLY: True}) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns the database's errors into LedgerError; the statement and its values stay out of the message."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise LedgerError(f"the ledger cannot be used: {error.orig}") from error
+
+
+def migrate(engine: Engine) -> None:
+    """Brings the tables to this version; raises LedgerError where a newer Hilum has written them."""
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(resources.files("gateway.store") / "migrations"))
+    scripts = alembic.script.ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    with translated(), engine.connect().execution_options(**{_READ_ONLY: True}) as connection:
+        current = alembic.migration.MigrationContext.configure(connection).get_current_revision()
+    if current == head:
+        return
+    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        raise LedgerError(f"the ledger was written by a newer Hilum (schema {current}); this one knows {head}")
+    with writing(engine) as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "head")
+
+
+class LeaseClock:
+    """Time for leases: runs on through suspend, never jumps, and starts anew with each boot (then every lease is over)."""
+
+    def __init__(self) -> None:
+        boot = Path("/proc/sys/kernel/random/boot_id")
+        self.epoch = boot.read_text().strip() if boot.exists() else "monotonic"
+
+    def now(self) -> float:
+        """Seconds since an arbitrary moment of this epoch."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,0 +1,113 @@
+"""The ledger's part for people: what happened, as plain values ready for a table or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, Table, func, select
+
+from gateway.domain.errors import NotFound
+from gateway.domain.states import DeliveryState, JobState, StudyState
+from gateway.store import schema
+from gateway.store.engine import reading
+from gateway.store.intake import study_query
+
+_DELIVERY_COLUMNS = (
+    "id",
+    "job_id",
+    "destination",
+    "role",
+    "key",
+    "state",
+    "attempts",
+    "next_try",
+    "last_answer",
+    "delivered_at",
+)
+_JOB_COLUMNS = (
+    "id", "study_uid", "series_uid", "model", "model_digest", "rule", "state", "priority", "attempts_failed", "attempts_lost",
+    "reason", "supersedes", "created_at", "started_at", "finished_at", "outcome",
+)  # fmt: skip
+
+
+class Reading:
+    """Answers for the commands that read."""
+
+    engine: Any
+
+    def list_studies(self, limit: int = 50) -> Sequence[dict[str, Any]]:
+        """The newest studies first."""
+        return self._all(study_query().order_by(None).order_by(schema.studies.c.last_stored_at.desc()).limit(limit))
+
+    def list_jobs(
+        self, limit: int = 50, *, states: Sequence[JobState] = (), study: str = ""
+    ) -> Sequence[dict[str, Any]]:
+        """The newest jobs first."""
+        table = schema.jobs
+        query = _columns(table, _JOB_COLUMNS).order_by(table.c.created_at.desc()).limit(limit)
+        if states:
+            query = query.where(table.c.state.in_([state.value for state in states]))
+        return self._all(query.where(table.c.study_uid == study) if study else query)
+
+    def list_deliveries(
+        self, limit: int = 50, *, states: Sequence[DeliveryState] = (), study: str = ""
+    ) -> Sequence[dict[str, Any]]:
+        """The newest deliveries first."""
+        table, jobs = schema.deliveries, schema.jobs
+        query = _columns(table, _DELIVERY_COLUMNS).order_by(table.c.id.desc()).limit(limit)
+        if states:
+            query = query.where(table.c.state.in_([state.value for state in states]))
+        return self._all(
+            query.join(jobs, jobs.c.id == table.c.job_id).where(jobs.c.study_uid == study) if study else query
+        )
+
+    def dead_letters(self) -> dict[str, Sequence[dict[str, Any]]]:
+        """Everything that was given up or held back, and can be replayed."""
+        studies = self._all(study_query().where(schema.studies.c.state == StudyState.QUARANTINED.value))
+        return {
+            "studies": studies,
+            "jobs": self.list_jobs(10_000, states=(JobState.DEAD, JobState.QUARANTINED)),
+            "deliveries": self.list_deliveries(10_000, states=(DeliveryState.DEAD,)),
+            "conflicts": self._all(select(schema.conflicts)),
+        }
+
+    def explain(self, study: str) -> dict[str, Any]:
+        """All that is known of one study; raises NotFound."""
+        found = self._all(study_query().where(schema.studies.c.uid == study))
+        if not found:
+            raise NotFound(f"no study {study} has arrived")
+        jobs = self.list_jobs(1000, study=study)
+        events = select(schema.events).where(schema.events.c.study_uid == study).order_by(schema.events.c.id)
+        return {
+            "study": found[0],
+            "series": self._series(study),
+            "conflicts": self._all(select(schema.conflicts).where(schema.conflicts.c.study_uid == study)),
+            "jobs": jobs[::-1],
+            "deliveries": self.list_deliveries(10_000, study=study)[::-1],
+            "events": self._all(events),
+        }
+
+    def _series(self, study: str) -> Sequence[dict[str, Any]]:
+        table = schema.instances
+        query = (
+            select(
+                table.c.series_uid,
+                func.count().label("instances"),
+                func.min(table.c.received_at).label("first_at"),
+                func.max(table.c.received_at).label("last_at"),
+                func.min(table.c.calling_ae).label("calling_ae"),
+                func.min(table.c.header["modality"].as_string()).label("modality"),
+            )
+            .where(table.c.study_uid == study)
+            .group_by(table.c.series_uid)
+        )
+        return self._all(query)
+
+    def _all(self, query: Select[Any]) -> list[dict[str, Any]]:
+        with reading(self.engine) as connection:
+            return [dict(row._mapping) for row in connection.execute(query).all()]
+
+
+def _columns(table: Table, names: Sequence[str]) -> Select[Any]:
+    return select(*(table.c[name] for name in names))

@@ -1,0 +1,105 @@
+"""The ledger's part for routing: studies to jobs, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from gateway.domain.errors import NotFound
+from gateway.domain.ids import JobId, StudyUID
+from gateway.domain.job import JobDraft
+from gateway.domain.ports import Clock
+from gateway.domain.states import JobEvent, JobState, StudyEvent, StudyState
+from gateway.domain.study import Study
+from gateway.store import rows, schema
+from gateway.store.engine import reading, writing
+
+_JOBS, _INSTANCES, _STUDIES, _INPUTS = schema.jobs, schema.instances, schema.studies, schema.job_inputs
+
+
+class Routing:
+    """Implements `gateway.domain.ports.RoutingLedger` (but for `complete_studies`)."""
+
+    engine: Any
+    clock: Clock
+
+    def study(self, study: StudyUID) -> Study:
+        """All instances of a study that others made; raises NotFound."""
+        with reading(self.engine) as connection:
+            found = connection.execute(
+                select(_INSTANCES)
+                .where(_INSTANCES.c.study_uid == study)
+                # What a PACS sends back of our own results is no input.
+                .where(_INSTANCES.c.sop_instance_uid.not_in(select(schema.own_objects.c.sop_instance_uid)))
+            ).all()
+            known = found or connection.execute(select(_STUDIES.c.uid).where(_STUDIES.c.uid == study)).first()
+        if not known:
+            raise NotFound(f"no study {study} has arrived")
+        return Study.of(study, (rows.to_instance(row) for row in found))
+
+    def route(self, study: StudyUID, revision: int, jobs: Sequence[JobDraft], reason: str) -> Sequence[JobId]:
+        """COMPLETE -> ROUTED or UNROUTED with its jobs; returns those that are new. Nothing happens if an instance came since."""
+        now = self.clock.now()
+        with writing(self.engine) as connection:
+            if not self._still_complete(connection, study, revision):
+                return []
+            event = StudyEvent.JOBS_MADE if jobs else StudyEvent.NOTHING_TO_RUN
+            rows.move_study(connection, study, event, reason=reason)
+            rows.tell(connection, now, study, "routed" if jobs else "nothing to run", reason)
+            return [draft.id for draft in jobs if self._add_job(connection, draft, now)]
+
+    def quarantine_study(self, study: StudyUID, revision: int, reason: str) -> None:
+        """COMPLETE -> QUARANTINED, unless an instance came since `revision` was read."""
+        with writing(self.engine) as connection:
+            if self._still_complete(connection, study, revision):
+                rows.move_study(connection, study, StudyEvent.HELD_BACK, reason=reason)
+                rows.tell(connection, self.clock.now(), study, "study quarantined", reason)
+
+    def replay_study(self, study: StudyUID) -> None:
+        """Routes a study again, with the rules of today; raises NotFound and IllegalTransition."""
+        with writing(self.engine) as connection:
+            if connection.execute(select(_STUDIES.c.uid).where(_STUDIES.c.uid == study)).first() is None:
+                raise NotFound(f"no study {study} has arrived")
+            rows.move_study(connection, study, StudyEvent.REPLAYED)
+            rows.tell(connection, self.clock.now(), study, "replayed", "routing is done again by request")
+
+    def _still_complete(self, connection: Connection, study: StudyUID, revision: int) -> bool:
+        query = select(_STUDIES.c.state, _STUDIES.c.revision).where(_STUDIES.c.uid == study)
+        row = connection.execute(query).one()
+        return bool(row.state == StudyState.COMPLETE.value and row.revision == revision)
+
+    def _add_job(self, connection: Connection, draft: JobDraft, now: float) -> bool:
+        if connection.execute(select(_JOBS.c.id).where(_JOBS.c.id == draft.id)).first():
+            detail = f"{draft.model} has this input already; its result stands"
+            rows.tell(connection, now, draft.study_uid, "job known", detail, draft.id)
+            return False
+        earlier = self._overtake(connection, draft, now)
+        values = rows.draft_values(draft) | {"state": JobState.QUEUED.value, "created_at": now, "supersedes": earlier}
+        connection.execute(insert(_JOBS).values(**values))
+        members = select(_INSTANCES.c.sop_instance_uid).where(
+            _INSTANCES.c.series_uid == draft.series_uid, _INSTANCES.c.study_uid == draft.study_uid
+        )
+        uids = connection.execute(members).scalars().all()
+        connection.execute(insert(_INPUTS), [{"job_id": draft.id, "sop_instance_uid": uid} for uid in uids])
+        detail = f"{draft.model} on {len(uids)} instances of series {draft.series_uid} by rule {draft.rule!r}"
+        rows.tell(connection, now, draft.study_uid, "job queued", detail, draft.id)
+        return True
+
+    def _overtake(self, connection: Connection, draft: JobDraft, now: float) -> str | None:
+        """Finds the version this job follows, and takes it out of the queue if it has not run yet."""
+        query = (
+            select(_JOBS)
+            .where(_JOBS.c.study_uid == draft.study_uid, _JOBS.c.series_uid == draft.series_uid)
+            .where(_JOBS.c.model == draft.model, _JOBS.c.state != JobState.SUPERSEDED.value)
+            .order_by(_JOBS.c.created_at.desc())
+        )
+        earlier = connection.execute(query).first()
+        if earlier is None:
+            return None
+        if earlier.state == JobState.QUEUED.value:
+            rows.move_job(connection, earlier, JobEvent.OVERTAKEN, reason=f"a newer input set is queued as {draft.id}")
+            rows.tell(connection, now, draft.study_uid, "job superseded", f"newer input set: {draft.id}", earlier.id)
+            return str(earlier.supersedes) if earlier.supersedes else None
+        return str(earlier.id)

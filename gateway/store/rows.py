@@ -1,0 +1,150 @@
+"""Rows of the ledger to records and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from gateway.domain.ids import (
+    AETitle,
+    AssociationId,
+    DestinationName,
+    InputSetId,
+    JobId,
+    ModelName,
+    SeriesUID,
+    Sha256,
+    StudyUID,
+)
+from gateway.domain.job import Delivery, DeliveryDraft, Job, JobDraft, Payload, Priority
+from gateway.domain.messages import Outcome, revive, to_json
+from gateway.domain.states import (
+    DeliveryState,
+    JobEvent,
+    JobState,
+    StudyEvent,
+    StudyState,
+    next_job_state,
+    next_study_state,
+)
+from gateway.domain.study import Header, Instance
+from gateway.store import schema
+
+
+def instance_values(instance: Instance) -> dict[str, Any]:
+    """Column values of an instance."""
+    return {
+        "sop_instance_uid": instance.header.sop_instance_uid,
+        "series_uid": instance.header.series_uid,
+        "study_uid": instance.header.study_uid,
+        "sha256": instance.sha256,
+        "size": instance.size,
+        "file": instance.file,
+        "header": dataclasses.asdict(instance.header),
+        "calling_ae": instance.calling_ae,
+        "address": instance.address,
+        "association_id": instance.association_id,
+        "received_at": instance.received_at,
+    }
+
+
+def to_instance(row: Row[Any]) -> Instance:
+    """An instance's row as a record."""
+    return Instance(
+        header=revive(Header, row.header),
+        sha256=Sha256(row.sha256),
+        size=row.size,
+        file=row.file,
+        calling_ae=AETitle(row.calling_ae),
+        address=row.address,
+        association_id=AssociationId(row.association_id),
+        received_at=row.received_at,
+    )
+
+
+def draft_values(draft: JobDraft) -> dict[str, Any]:
+    """Column values of a job that is new."""
+    values = dataclasses.asdict(draft)
+    return values | {"deliver": list(draft.deliver), "flags": list(draft.flags), "priority": int(draft.priority)}
+
+
+def to_job(row: Row[Any]) -> Job:
+    """A job's row as a record."""
+    draft = JobDraft(
+        id=JobId(row.id),
+        study_uid=StudyUID(row.study_uid),
+        series_uid=SeriesUID(row.series_uid),
+        input_set=InputSetId(row.input_set),
+        model=ModelName(row.model),
+        model_digest=Sha256(row.model_digest),
+        rule=row.rule,
+        deliver=tuple(DestinationName(name) for name in row.deliver),
+        priority=Priority(row.priority),
+        flags=tuple(row.flags),
+    )
+    return Job(
+        draft=draft,
+        state=JobState(row.state),
+        fence=row.fence,
+        attempts_failed=row.attempts_failed,
+        attempts_lost=row.attempts_lost,
+        reason=row.reason,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        supersedes=row.supersedes,
+        outcome=revive(Outcome, row.outcome) if row.outcome else None,
+    )
+
+
+def outcome_json(outcome: Outcome) -> Any:
+    """An outcome as a JSON column takes it."""
+    return json.loads(to_json(outcome))
+
+
+def to_delivery(row: Row[Any]) -> Delivery:
+    """A delivery's row as a record."""
+    draft = DeliveryDraft(
+        job_id=JobId(row.job_id),
+        destination=DestinationName(row.destination),
+        payload=Payload(row.payload),
+        role=row.role,
+        key=row.key,
+        file=row.file,
+        sop_class_uid=row.sop_class_uid,
+    )
+    return Delivery(
+        id=row.id,
+        draft=draft,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        first_try=row.first_try,
+        next_try=row.next_try,
+        last_answer=row.last_answer,
+        delivered_at=row.delivered_at,
+        fence=row.fence,
+    )
+
+
+def tell(connection: Connection, at: float, study: str, what: str, detail: str = "", job: str = "") -> None:
+    """Adds a line to a study's story."""
+    connection.execute(insert(schema.events).values(at=at, study_uid=study, job_id=job, what=what, detail=detail))
+
+
+def move_study(connection: Connection, uid: str, event: StudyEvent, **values: Any) -> StudyState:
+    """Moves a study by the table; raises IllegalTransition."""
+    table = schema.studies
+    state = StudyState(connection.execute(select(table.c.state).where(table.c.uid == uid)).scalar_one())
+    after = next_study_state(state, event)
+    connection.execute(update(table).where(table.c.uid == uid).values(state=after.value, **values))
+    return after
+
+
+def move_job(connection: Connection, row: Row[Any], event: JobEvent, **values: Any) -> JobState:
+    """Moves a job by the table; raises IllegalTransition."""
+    after = next_job_state(JobState(row.state), event)
+    connection.execute(update(schema.jobs).where(schema.jobs.c.id == row.id).values(state=after.value, **values))
+    return after

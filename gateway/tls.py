@@ -1,0 +1,40 @@
+"""TLS towards a peer: one block of settings for DICOM, DICOMweb and HL7, and the context made from it."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from gateway.domain.errors import ConfigurationError
+
+
+class ClientTls(BaseModel):
+    """TLS on outgoing connections (PS3.15 B.12, BCP 195): 1.2 or newer, the peer's name and certificate are checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ca_file: Path | None = None  # authority of the peer's certificate; the system's authorities where there is none
+    cert_file: Path | None = None  # our certificate, for a peer that wants one
+    key_file: Path | None = None  # its private key, where it is not in cert_file
+
+    @model_validator(mode="after")
+    def _key_has_certificate(self) -> Self:
+        if self.key_file and not self.cert_file:
+            raise ValueError("key_file needs cert_file")
+        return self
+
+
+def client_context(tls: ClientTls) -> ssl.SSLContext:
+    """A context for connections to one peer; raises ConfigurationError where a file cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls.cert_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(str(file) for file in (tls.ca_file, tls.cert_file, tls.key_file) if file)
+        raise ConfigurationError(f"TLS files {files} cannot be used: {error.strerror or error}") from error
+    return context
