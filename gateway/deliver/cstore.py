@@ -1,0 +1,205 @@
+"""Results to a PACS by C-STORE (PS3.4 annex B)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from gateway.deliver import cfind, status
+from gateway.deliver.dimse import MAX_CONTEXTS, Dialer, NoAssociation
+from gateway.deliver.settings import DicomDestination
+from gateway.domain.errors import DestinationUnreachable
+from gateway.domain.job import Receipt, Verdict
+from gateway.domain.ports import ObjectFile
+
+_ASSOCIATIONS = 3
+"""In one call, as long as the peer ends them: an object that makes it abort must not stand in the way of the others."""
+
+_SLOWEST = 64 * 1024
+"""Bytes a second that a working link moves at least; the time for an answer begins before the object is on the wire."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    uid: str
+    sop_class: UID
+    syntax: UID
+    object: ObjectFile
+
+
+class CStorePacs:
+    """A `Pacs` that speaks DIMSE.
+
+    All objects go over one association with one presentation context for each pair of SOP class and transfer syntax,
+    byte by byte as in the file. Only where the peer takes an uncompressed object in Implicit VR alone, the dataset is
+    encoded anew; no value changes.
+    """
+
+    def __init__(self, destination: DicomDestination, ae_title: str) -> None:
+        """``ae_title`` is ours where the destination names no other; raises ConfigurationError for bad TLS files."""
+        self._destination = destination
+        self._dialer = Dialer(destination, ae_title)
+
+    def store(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
+        """Sends objects; one receipt for each SOP Instance UID. Raises nothing.
+
+        Where the peer ends the association midway, the rest goes over a new one, up to three. An answer 0x0111
+        (duplicate SOP instance) is accepted if a C-FIND finds the instance, or if the peer offers no C-FIND: UIDs are
+        derived from input and model, so it can only be what an earlier try has sent.
+        """
+        receipts: dict[str, Receipt] = {}
+        pending = [item for item in (_examine(one, receipts) for one in objects) if item]
+        for _ in range(_ASSOCIATIONS):
+            if pending:
+                pending = self._over_one_association(pending, receipts)
+        for item in pending:
+            receipts[item.uid] = _retry("the peer ended the association before this object")
+        self._confirm(objects, receipts)
+        return receipts
+
+    def echo(self) -> str:
+        """Sends a C-ECHO; raises DestinationUnreachable."""
+        started = time.monotonic()
+        try:
+            with self._dialer.association([build_context(Verification)]) as association:
+                answer = association.send_c_echo() if association.is_established else None
+        except NoAssociation as error:
+            raise DestinationUnreachable(error.receipt.answer) from error
+        code = getattr(answer, "Status", None)
+        if code != 0:
+            said = "no presentation context" if answer is None else "no answer" if code is None else f"0x{code:04X}"
+            raise DestinationUnreachable(f"C-ECHO to {self._dialer.peer}: {said}")
+        return f"C-ECHO answered by {self._dialer.peer} in {(time.monotonic() - started) * 1000:.0f} ms"
+
+    def _over_one_association(self, items: list[_Item], receipts: dict[str, Receipt]) -> list[_Item]:
+        """Sends until the association ends; returns what has not been tried and can be at once."""
+        batch = _batch(items)
+        try:
+            with self._dialer.association(_contexts(batch)) as association:
+                for position, item in enumerate(batch):
+                    if not association.is_established and association.accepted_contexts:
+                        return items[position:]
+                    receipts[item.uid], silent = self._send(association, item)
+                    if silent:
+                        receipts.update((rest.uid, receipts[item.uid]) for rest in items[position:])
+                        return []
+        except NoAssociation as error:
+            receipts.update((item.uid, error.receipt) for item in items)
+            return []
+        return items[len(batch) :]
+
+    def _send(self, association: Association, item: _Item) -> tuple[Receipt, bool]:
+        """Sends one object; also says whether the peer has fallen silent."""
+        accepted = {
+            context.transfer_syntax[0]
+            for context in association.accepted_contexts
+            if context.abstract_syntax == item.sop_class
+        }
+        if item.syntax not in accepted and not (accepted and _convertible(item.syntax)):
+            return _no_context(item), False
+        started = time.monotonic()
+        try:
+            limit = self._destination.timeouts.dimse + item.object.path.stat().st_size / _SLOWEST
+            association.dimse_timeout = limit
+            answer = association.send_c_store(
+                item.object.path if item.syntax in accepted else dcmread(item.object.path)
+            )
+        except RuntimeError:  # ended between our look and the call
+            return _retry("the peer ended the association"), False
+        except (OSError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+            association.abort()  # half of it may have been sent
+            return _retry(f"cannot read the file: {type(error).__name__}"), False
+        if "Status" in answer:
+            return status.receipt(answer.Status, str(answer.get("ErrorComment") or "")), False
+        if time.monotonic() - started >= self._destination.timeouts.dimse:
+            return _retry(f"no answer within {limit:.0f} s"), True
+        return _retry("the peer ended the association instead of answering"), False
+
+    def _confirm(self, objects: Iterable[ObjectFile], receipts: dict[str, Receipt]) -> None:
+        """Asks for duplicates and, where the destination wants it verified, for all that has been accepted."""
+        verify = self._destination.verify != "none"
+        duplicates = {uid for uid, receipt in receipts.items() if _is_duplicate(receipt)}
+        stored = {uid for uid, receipt in receipts.items() if verify and receipt.verdict is Verdict.ACCEPTED}
+        asked = [one for one in objects if one.sop_instance_uid in duplicates | stored]
+        if not asked:
+            return
+        for uid, presence in cfind.look_up(self._dialer, asked).items():
+            judge = _judge_duplicate if uid in duplicates else _judge_stored
+            receipts[uid] = judge(receipts[uid], presence)
+
+
+def _examine(one: ObjectFile, receipts: dict[str, Receipt]) -> _Item | None:
+    """What the file says of itself; a file that is not the object it should be gets its receipt here."""
+    uid = one.sop_instance_uid
+    try:
+        meta = read_file_meta_info(one.path)
+    except OSError as error:
+        receipts[uid] = _retry(f"cannot read the file: {error.strerror}")
+        return None
+    except InvalidDicomError:
+        receipts[uid] = Receipt(verdict=Verdict.REJECTED, answer="the file is not DICOM")
+        return None
+    named = (meta.get("MediaStorageSOPInstanceUID"), meta.get("MediaStorageSOPClassUID"))
+    if named != (uid, one.sop_class_uid) or "TransferSyntaxUID" not in meta:
+        receipts[uid] = Receipt(verdict=Verdict.REJECTED, answer="the file holds another instance")
+        return None
+    return _Item(uid, meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID, one)
+
+
+def _batch(items: list[_Item]) -> list[_Item]:
+    """As many of the first items as one association has contexts for, two for each pair."""
+    pairs: set[tuple[UID, UID]] = set()
+    for position, item in enumerate(items):
+        pairs.add((item.sop_class, item.syntax))
+        if len(pairs) > MAX_CONTEXTS // 2:
+            return items[:position]
+    return items
+
+
+def _contexts(items: Iterable[_Item]) -> list[PresentationContext]:
+    pairs = dict.fromkeys((item.sop_class, item.syntax) for item in items)
+    # The default transfer syntax is one that every peer must take (PS3.5 10.1).
+    fallbacks = dict.fromkeys((name, ImplicitVRLittleEndian) for name, syntax in pairs if _convertible(syntax))
+    return [build_context(*pair) for pair in (pairs | fallbacks)]
+
+
+def _convertible(syntax: UID) -> bool:
+    return syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+
+def _no_context(item: _Item) -> Receipt:
+    text = f"no presentation context for {item.sop_class.name} in {item.syntax.name}"
+    return Receipt(verdict=Verdict.REJECTED, answer=text)
+
+
+def _is_duplicate(receipt: Receipt) -> bool:
+    return any(receipt.answer.startswith(f"0x{code:04X}") for code in status.DUPLICATES)
+
+
+def _judge_duplicate(receipt: Receipt, presence: cfind.Presence) -> Receipt:
+    if presence is cfind.Presence.FOUND:
+        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{receipt.answer}, found by C-FIND")
+    if presence is cfind.Presence.NOT_OFFERED:
+        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{receipt.answer}, could not be looked up")
+    return _retry(f"{receipt.answer}, but {presence.value}")
+
+
+def _judge_stored(receipt: Receipt, presence: cfind.Presence) -> Receipt:
+    if presence is cfind.Presence.FOUND:
+        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{receipt.answer}, found by C-FIND")
+    verdict = Verdict.REJECTED if presence is cfind.Presence.NOT_OFFERED else Verdict.RETRY
+    return Receipt(verdict=verdict, answer=f"{receipt.answer}, but {presence.value}")
+
+
+def _retry(answer: str) -> Receipt:
+    return Receipt(verdict=Verdict.RETRY, answer=answer)
