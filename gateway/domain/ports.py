@@ -187,6 +187,10 @@ class OutboxLedger(Protocol):
         """READY -> DELIVERING with its outbox rows, in one transaction."""
         ...
 
+    def hold_back(self, job: JobId, reason: str) -> None:
+        """READY -> QUARANTINED: a result of which no valid message can be written does not leave."""
+        ...
+
     def claim_deliveries(self, destination: DestinationName, lease: float, limit: int) -> Sequence[Delivery]:
         """Due rows of one destination, oldest first, leased to the caller."""
         ...

@@ -114,6 +114,7 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.RUNNING, JobEvent.COMMITTED): JobState.READY,
     (JobState.RUNNING, JobEvent.REFUSED): JobState.QUARANTINED,
     (JobState.READY, JobEvent.PLANNED): JobState.DELIVERING,
+    (JobState.READY, JobEvent.REFUSED): JobState.QUARANTINED,  # no valid message can be written about it
     (JobState.DELIVERING, JobEvent.ALL_DELIVERED): JobState.DELIVERED,
     (JobState.DELIVERING, JobEvent.SOME_DEAD): JobState.UNDELIVERED,
     (JobState.UNDELIVERED, JobEvent.REPLAYED): JobState.DELIVERING,

@@ -93,7 +93,7 @@ def _parse(data: bytes | memoryview, syntax: str) -> Dataset:
             stop_when=lambda tag, _vr, _length: tag >= _BEYOND,
         )
     # The parser meets hostile bytes here and has no error of its own; RecursionError and MemoryError are among them.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise NotDicom(f"the dataset cannot be read in transfer syntax {syntax}") from error
 
 
@@ -131,7 +131,7 @@ def _values(dataset: Dataset, keyword: str, kind: Callable[[Any], Any]) -> list[
         return []
     items = (
         value
-        if isinstance(value, list | tuple) or hasattr(value, "__iter__") and not isinstance(value, str)
+        if isinstance(value, list | tuple) or (hasattr(value, "__iter__") and not isinstance(value, str))
         else [value]
     )
     try:

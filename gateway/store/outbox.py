@@ -48,6 +48,15 @@ class Outbox:
             rows.tell(connection, now, row.study_uid, "deliveries planned", f"{len(drafts)} to {names}", job)
             self._roll_up(connection, job)
 
+    def hold_back(self, job: JobId, reason: str) -> None:
+        """READY -> QUARANTINED: a result of which no valid message can be written does not leave."""
+        now = self.clock.now()
+        with writing(self.engine) as connection:
+            row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).one()
+            if row.state == JobState.READY.value:
+                rows.move_job(connection, row, JobEvent.REFUSED, reason=reason)
+                rows.tell(connection, now, row.study_uid, "job quarantined", reason, job)
+
     def claim_deliveries(self, destination: DestinationName, lease: float, limit: int) -> Sequence[Delivery]:
         """Due rows of one destination, oldest first, leased to the caller."""
         table, now = _DELIVERIES, self.clock.now()

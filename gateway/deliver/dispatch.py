@@ -1,0 +1,116 @@
+"""Takes due rows of the outbox to their destination and stores each answer; one dispatcher for each destination."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.deliver.plan import next_try
+from gateway.domain.errors import HilumError
+from gateway.domain.ids import DestinationName
+from gateway.domain.job import Delivery, Receipt, Verdict
+from gateway.domain.ports import Clock, Ehr, ObjectFile, OutboxLedger, Pacs, Spool
+from gateway.observe.logs import log
+
+_LEASE = 600.0  # seconds; longer than any one transfer may take
+_BATCH = 50
+_POLL = 0.25  # seconds between looks into the outbox
+
+Send = Callable[[Sequence[Delivery]], Mapping[str, Receipt]]
+"""Sends a batch and says for each delivery's key what was answered; a key without an answer is tried again."""
+
+
+def through_pacs(pacs: Pacs, spool: Spool) -> Send:
+    """Sends objects to a PACS, all of a batch in one go."""
+
+    def send(batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
+        return pacs.store(
+            [
+                ObjectFile(
+                    sop_class_uid=item.draft.sop_class_uid,
+                    sop_instance_uid=item.draft.key,
+                    path=spool.path(item.draft.file),
+                )
+                for item in batch
+            ]
+        )
+
+    return send
+
+
+def through_ehr(ehr: Ehr, spool: Spool) -> Send:
+    """Sends messages to an EHR one after the other; the first that is not accepted for now holds up those behind it."""
+
+    def send(batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
+        receipts: dict[str, Receipt] = {}
+        for item in batch:
+            receipts[item.draft.key] = ehr.send(spool.path(item.draft.file).read_bytes())
+            if receipts[item.draft.key].verdict is Verdict.RETRY:
+                break
+        return receipts
+
+    return send
+
+
+class Dispatcher:
+    """Works off one destination's part of the outbox in a thread of its own."""
+
+    def __init__(self, destination: DestinationName, send: Send, ledger: OutboxLedger, clock: Clock) -> None:
+        self._destination, self._send, self._ledger, self._clock = destination, send, ledger, clock
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"deliver {destination}", daemon=True)
+        self._log = log(stage="deliver", destination=destination)
+
+    def start(self) -> None:
+        """Begins to deliver."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Stops after the transfer that is going on; one that takes longer is repeated after the next start."""
+        self._stopped.set()
+        self._thread.join(timeout)
+
+    def deliver_due(self) -> int:
+        """Sends what is due now; returns how many rows were tried."""
+        batch = self._ledger.claim_deliveries(self._destination, _LEASE, _BATCH)
+        if not batch:
+            return 0
+        receipts = self._answers(batch)
+        for delivery in batch:
+            receipt = receipts.get(delivery.draft.key) or Receipt(verdict=Verdict.RETRY, answer="not tried: an earlier one waits")
+            self._settle(delivery, receipt)
+        return len(batch)
+
+    def _answers(self, batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
+        try:
+            return self._send(batch)
+        # One destination's trouble, even a defect of ours, must not end its dispatcher: the rows wait and are tried again.
+        except Exception as error:
+            self._log.exception("delivery failed", error=type(error).__name__)
+            answer = error.message if isinstance(error, HilumError) else f"internal error: {type(error).__name__}"
+            return {item.draft.key: Receipt(verdict=Verdict.RETRY, answer=answer) for item in batch}
+
+    def _settle(self, delivery: Delivery, receipt: Receipt) -> None:
+        now = self._clock.now()
+        first = delivery.first_try if delivery.first_try is not None else now
+        again = next_try(delivery.attempts, first, now, random.random()) if receipt.verdict is Verdict.RETRY else None  # noqa: S311
+        self._ledger.settle(delivery, receipt, again)
+        self._log.info(
+            "delivery",
+            job_id=delivery.draft.job_id,
+            role=delivery.draft.role,
+            verdict=receipt.verdict.value,
+            attempt=delivery.attempts,
+            answer=receipt.answer,
+        )
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                busy = self.deliver_due()
+            except HilumError as error:
+                self._log.error("outbox cannot be read", error=error.message)
+                busy = 0
+            if not busy:
+                self._stopped.wait(_POLL)

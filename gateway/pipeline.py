@@ -1,0 +1,123 @@
+"""The way of a study, told once: receive -> hold -> route -> submit ~> workers ~> deliver -> report.
+
+`gateway.receive` puts instances into the ledger; from there on each step here reads what waits in the ledger, asks the
+stage's pure module what to do, and writes that down in one transaction. A step that is interrupted is simply done
+again: state is in the ledger only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.deliver import plan
+from gateway.domain.errors import MessageInvalid
+from gateway.domain.ids import DestinationName, ModelName
+from gateway.domain.job import DeliveryDraft, Job, Payload
+from gateway.domain.ports import Broker, Clock, Spool, StudyRecord
+from gateway.domain.study import Header
+from gateway.hold import assembly
+from gateway.hold.settings import Hold
+from gateway.observe.logs import log
+from gateway.report.oru import OruContent
+from gateway.route import selection
+from gateway.store.ledger import SqlLedger
+from gateway.submit.jobkey import job_key
+
+Compose = Callable[[OruContent], bytes]
+"""Writes the message for one EHR destination; raises MessageInvalid."""
+
+_RING_BACK_OFF = 15.0  # seconds; doubles for a job that stays queued
+_RINGS_AT_ONCE = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Moves studies and jobs from stage to stage."""
+
+    ledger: SqlLedger
+    spool: Spool
+    broker: Broker
+    clock: Clock
+    rules: Sequence[selection.RoutingRule]
+    models: Mapping[ModelName, selection.Model]
+    holds: Mapping[str, Hold]  # rule name -> how long it waits
+    default_hold: Hold
+    roles: Mapping[DestinationName, frozenset[str]]  # what each PACS destination takes
+    messages: Mapping[DestinationName, Compose]  # how each EHR destination is written to
+
+    def advance(self) -> None:
+        """One round through every stage."""
+        self.release_due()
+        self.route_complete()
+        self.ring()
+        self.plan_ready()
+
+    def release_due(self) -> None:
+        """Hold: studies whose evidence says that they are complete."""
+        now = self.clock.now()
+        for record in self.ledger.open_studies():
+            if isinstance(assembly.decide(record, self._shortest_hold(), now), assembly.Wait):
+                continue  # no rule could release it yet: no need to read its instances
+            verdict = assembly.decide(record, self._hold_for(record), now)
+            if isinstance(verdict, assembly.Release) and self.ledger.release(record.uid, record.revision, verdict.reason):
+                log(stage="hold").info("study released", study_uid=record.uid, reason=verdict.reason)
+
+    def route_complete(self) -> None:
+        """Route: complete studies to jobs, or to none and why."""
+        for record in self.ledger.complete_studies():
+            study = self.ledger.study(record.uid)
+            decision = selection.decide(study, self.rules, self.models, _key)
+            if decision.quarantine:
+                self.ledger.quarantine_study(record.uid, record.revision, decision.reason)
+                continue
+            self.ledger.route(record.uid, record.revision, decision.jobs, decision.reason)
+            log(stage="route").info("study routed", study_uid=record.uid, jobs=len(decision.jobs), reason=decision.reason)
+
+    def ring(self) -> None:
+        """Submit: wakes workers for jobs that nobody has heard of yet, or not for a while."""
+        for job_id in self.ledger.unheard(_RINGS_AT_ONCE, _RING_BACK_OFF):
+            self.broker.ring(job_id)
+
+    def plan_ready(self) -> None:
+        """Deliver and report: a job's results to one outbox row for each object or message and destination."""
+        for job in self.ledger.ready_jobs():
+            try:
+                self.ledger.plan(job.id, plan.plan(job, self.roles, self._write_messages(job)))
+            except MessageInvalid as error:
+                self.ledger.hold_back(job.id, error.message)
+
+    def take_back_lost(self) -> None:
+        """Jobs whose worker has gone silent are queued again."""
+        for job_id in self.ledger.take_back():
+            log(stage="submit").warning("lease lost", job_id=job_id)
+
+    def _shortest_hold(self) -> Hold:
+        return assembly.shortest([*self.holds.values(), self.default_hold])
+
+    def _hold_for(self, record: StudyRecord) -> Hold:
+        study = self.ledger.study(record.uid)
+        holds = [self.holds[rule.name] for rule in selection.matching(study, self.rules)]
+        return assembly.longest(holds, self.default_hold)
+
+    def _write_messages(self, job: Job) -> list[DeliveryDraft]:
+        names = [name for name in job.draft.deliver if name in self.messages]
+        header = self.ledger.input_instances(job.id)[0].header if names else None
+        return [self._write_message(job, header, name) for name in names if header]
+
+    def _write_message(self, job: Job, header: Header, destination: DestinationName) -> DeliveryDraft:
+        control_id = plan.control_id(job.id, destination)
+        content = OruContent.of(job, header, control_id)
+        file = self.spool.put(f"message {control_id}", [self.messages[destination](content)])
+        return DeliveryDraft(
+            job_id=job.id,
+            destination=destination,
+            payload=Payload.MESSAGE,
+            role="oru",
+            key=control_id,
+            file=file,
+        )
+
+
+def _key(series: selection.Series, model: selection.Model) -> selection.JobId:
+    return job_key(series.first.study_uid, series.uid, series.input_set(), model.digest)

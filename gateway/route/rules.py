@@ -1,0 +1,120 @@
+"""Rules in CEL (https://cel.dev): compiled once, evaluated over plain values, never `eval`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import celpy
+from celpy.celtypes import BoolType
+
+from gateway.domain.errors import ConfigurationError
+from gateway.domain.study import Series, Study
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A compiled condition over `study`, `series` and `sender`."""
+
+    text: str
+    _program: Any
+
+    def holds(self, study: Study, series: Series) -> bool:
+        """Whether the condition is true; a condition that cannot be evaluated (a missing key, say) is not."""
+        try:
+            return bool(self._evaluate(context(study, series)))
+        except celpy.CELEvalError:
+            return False
+
+    def _evaluate(self, values: dict[str, Any]) -> BoolType:
+        result = self._program.evaluate({name: celpy.json_to_cel(value) for name, value in values.items()})
+        if not isinstance(result, BoolType | bool):
+            raise celpy.CELEvalError("not a condition")
+        return result
+
+
+def compile_expression(text: str, where: str) -> Expression:
+    """Compiles a condition and tries it on an example; raises ConfigurationError that says where and what is wrong."""
+    try:
+        environment = celpy.Environment()
+        expression = Expression(text, environment.program(environment.compile(text)))
+    except celpy.CELParseError as error:
+        raise ConfigurationError(f"{where}: not a CEL expression: {' '.join(str(error).split())}") from error
+    try:
+        expression._evaluate(_EXAMPLE)
+    except celpy.CELEvalError as error:
+        raise ConfigurationError(f"{where}: {_explain(error)}") from error
+    return expression
+
+
+def context(study: Study, series: Series) -> dict[str, Any]:
+    """What a condition can talk about; documented in docs/configuration.md."""
+    first = series.first
+    return {
+        "study": {
+            "uid": study.uid,
+            "modalities": list(study.modalities),
+            "description": first.study_description,
+            "date": first.study_date,
+            "institution": first.institution,
+            "series_count": len(study.series),
+            "instance_count": len(study.instances),
+        },
+        "series": {
+            "uid": series.uid,
+            "modality": first.modality,
+            "sop_class_uid": first.sop_class_uid,
+            "body_part": first.body_part,
+            "description": first.series_description,
+            "protocol": first.protocol_name,
+            "number": first.series_number,
+            "manufacturer": first.manufacturer,
+            "image_type": list(first.image_type),
+            "instance_count": len(series.instances),
+            "rows": first.rows,
+            "columns": first.columns,
+            "slice_thickness": first.slice_thickness or 0.0,
+            "pixel_spacing": list(first.pixel_spacing),
+        },
+        "sender": {
+            "ae_title": series.instances[0].calling_ae,
+            "address": series.instances[0].address,
+        },
+    }
+
+
+_EXAMPLE: dict[str, Any] = {
+    "study": {
+        "uid": "1.2",
+        "modalities": ["MR"],
+        "description": "",
+        "date": "20260101",
+        "institution": "",
+        "series_count": 1,
+        "instance_count": 1,
+    },
+    "series": {
+        "uid": "1.2",
+        "modality": "MR",
+        "sop_class_uid": "1.2",
+        "body_part": "",
+        "description": "",
+        "protocol": "",
+        "number": "",
+        "manufacturer": "",
+        "image_type": ["ORIGINAL", "PRIMARY"],
+        "instance_count": 1,
+        "rows": 1,
+        "columns": 1,
+        "slice_thickness": 1.0,
+        "pixel_spacing": [1.0, 1.0],
+    },
+    "sender": {"ae_title": "ANY", "address": "127.0.0.1"},
+}
+
+
+def _explain(error: celpy.CELEvalError) -> str:
+    cause = error.args[1] if len(error.args) > 1 else None
+    if cause is KeyError and error.args[2]:
+        return f"unknown name {error.args[2][0]!r}: a condition knows study, series and sender, and their fields"
+    return f"cannot be evaluated: {str(error.args[0])[:120]}"

@@ -1,0 +1,127 @@
+"""Which jobs a study gives: rules say what to run, the model's manifest says on which series. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.domain.ids import DestinationName, JobId, ModelName, Sha256
+from gateway.domain.job import JobDraft, Priority
+from gateway.domain.study import Series, Study
+from gateway.manifest import Manifest
+from gateway.route.rules import Expression
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model that the site has admitted."""
+
+    name: ModelName
+    manifest: Manifest
+    digest: Sha256
+    select: Expression
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingRule:
+    """A rule, compiled."""
+
+    name: str
+    when: Expression
+    run: tuple[ModelName, ...]
+    deliver: tuple[DestinationName, ...]
+    priority: Priority
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What routing decided, and why."""
+
+    jobs: tuple[JobDraft, ...]
+    reason: str
+    quarantine: bool = False
+
+
+JobKey = Callable[[Series, Model], JobId]
+
+
+def mixed_patients(study: Study) -> str | None:
+    """A sentence, without naming anybody, where a study holds images of more than one patient."""
+    patients = {instance.header.patient.key() for instance in study.instances}
+    if len(patients) < 2:
+        return None
+    return f"{len(patients)} different patients under one Study Instance UID; nothing is run until a person has looked"
+
+
+def matching(study: Study, rules: Sequence[RoutingRule]) -> list[RoutingRule]:
+    """The rules that at least one series of the study meets."""
+    return [rule for rule in rules if any(rule.when.holds(study, series) for series in study.series)]
+
+
+def decide(study: Study, rules: Sequence[RoutingRule], models: Mapping[ModelName, Model], key: JobKey) -> Decision:
+    """Jobs for a complete study, or none and why."""
+    if reason := mixed_patients(study):
+        return Decision(jobs=(), reason=reason, quarantine=True)
+    if not study.series:
+        return Decision(jobs=(), reason="the study holds only results of our own")
+    drafts: dict[JobId, JobDraft] = {}
+    reasons: list[str] = []
+    for rule in rules:
+        series = [item for item in study.series if rule.when.holds(study, item)]
+        if not series:
+            reasons.append(f"rule {rule.name!r}: condition false for every series")
+        for name in rule.run if series else ():
+            reasons.append(_apply(rule, models[name], study, series, key, drafts))
+    return Decision(jobs=tuple(drafts.values()), reason="; ".join(reasons) or "no rules are configured")
+
+
+def _apply(
+    rule: RoutingRule, model: Model, study: Study, series: Sequence[Series], key: JobKey, drafts: dict[JobId, JobDraft]
+) -> str:
+    chosen = [item for item in series if unfit(model, study, item) is None]
+    for item in chosen:
+        draft = JobDraft(
+            id=key(item, model),
+            study_uid=study.uid,
+            series_uid=item.uid,
+            input_set=item.input_set(),
+            model=model.name,
+            model_digest=model.digest,
+            rule=rule.name,
+            deliver=rule.deliver,
+            priority=rule.priority,
+        )
+        drafts[draft.id] = _merge(drafts[draft.id], draft) if draft.id in drafts else draft
+    if chosen:
+        return f"rule {rule.name!r}: {model.name} on {len(chosen)} of {len(study.series)} series"
+    return f"rule {rule.name!r}: no series fits {model.name} ({unfit(model, study, series[0])})"
+
+
+def _merge(first: JobDraft, second: JobDraft) -> JobDraft:
+    """Two rules that ask for the same work: it is done once, for both, at the sooner priority."""
+    return JobDraft(
+        id=first.id,
+        study_uid=first.study_uid,
+        series_uid=first.series_uid,
+        input_set=first.input_set,
+        model=first.model,
+        model_digest=first.model_digest,
+        rule=first.rule,
+        deliver=tuple(dict.fromkeys((*first.deliver, *second.deliver))),
+        priority=min(first.priority, second.priority),
+        flags=first.flags,
+    )
+
+
+def unfit(model: Model, study: Study, series: Series) -> str | None:
+    """Why a model does not take a series, or None where it does; what only pixels can tell is judged when loading."""
+    wanted = model.manifest.input
+    first = series.first
+    if first.modality not in wanted.modality:
+        return f"modality {first.modality or 'unknown'} is not {' or '.join(wanted.modality)}"
+    slices = sum(instance.header.frames for instance in series.instances)
+    if slices < wanted.geometry.slices.min:
+        return f"{slices} slices, at least {wanted.geometry.slices.min} needed"
+    if not model.select.holds(study, series):
+        return "the manifest's series selector says no"
+    return None

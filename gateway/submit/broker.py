@@ -1,0 +1,63 @@
+"""The doorbell on Celery and Redis. It carries a job id, and losing it costs seconds (ADR 0002)."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+import redis
+from celery import Celery
+
+from gateway.domain.ids import JobId
+from gateway.domain.messages import RUN_TASK
+from gateway.observe.logs import log
+from gateway.domain.bell import celery_settings
+
+_WAITING_RINGS = 1000
+
+
+class CeleryBroker:
+    """Implements `gateway.domain.ports.Broker`: rings from a thread of its own, so that nothing ever waits for Redis."""
+
+    def __init__(self, url: str) -> None:
+        self._app = Celery("hilum", broker=url, set_as_current=False)
+        self._app.conf.update(celery_settings())
+        self._queue: queue.Queue[JobId | None] = queue.Queue(_WAITING_RINGS)
+        self._thread = threading.Thread(target=self._ring_all, name="bell", daemon=True)
+        self._log = log(stage="submit")
+        self.failed_rings = 0
+        self._thread.start()
+
+    def ring(self, job_id: JobId) -> None:
+        """Wakes a worker; never blocks and never raises. A ring that gets lost is made good by the reconciler."""
+        try:
+            self._queue.put_nowait(job_id)
+        except queue.Full:
+            self.failed_rings += 1
+
+    def close(self) -> None:
+        """Stops ringing."""
+        self._queue.put(None)
+        self._thread.join(timeout=5)
+        self._app.close()
+
+    def _ring_all(self) -> None:
+        while (job_id := self._queue.get()) is not None:
+            try:
+                self._app.send_task(RUN_TASK, args=[job_id], retry=False)
+            # Redis and kombu have many errors, and none of them matters here.
+            except Exception as error:
+                self.failed_rings += 1
+                self._log.warning("ring lost", job_id=job_id, error=type(error).__name__)
+
+
+def broker_state(url: str) -> dict[str, Any]:
+    """Proves that the broker answers, and says what it is; raises whatever redis-py raises."""
+    client = redis.Redis.from_url(url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db="))
+    try:
+        info = client.info()
+    finally:
+        client.close()
+    version = info.get("valkey_version") or info.get("redis_version")
+    return {"version": version, "policy": info.get("maxmemory_policy"), "appendonly": bool(info.get("aof_enabled"))}

@@ -1,0 +1,189 @@
+"""One worker: claims the best job in the ledger, has it done by a model's process, and commits what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.domain.errors import BundleInvalid, HilumError, LeaseLost, LedgerError, ModelError
+from gateway.domain.job import Claim
+from gateway.domain.messages import InputFile, JobOrder, Outcome
+from gateway.domain.ports import JobLedger, Spool
+from gateway.manifest import bundle_digest, read_manifest
+from gateway.observe.logs import log
+from workers.supervisor import ModelProcess
+
+_COMMIT_PATIENCE = 60.0  # seconds to wait for a ledger that is away when a result is ready
+
+
+class _Stopped(Exception):
+    """The worker was told to stop while a model was running."""
+
+
+class Worker:
+    """Does one job at a time. Rings and knocks may come from several threads."""
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        ledger: JobLedger,
+        spool: Spool,
+        bundles: Mapping[str, Path],
+        scratch: Path,
+        lease: float,
+        heartbeat: float,
+    ) -> None:
+        self._owner, self._ledger, self._spool, self._bundles = owner, ledger, spool, bundles
+        self._scratch, self._lease, self._heartbeat = scratch, lease, heartbeat
+        self._process = ModelProcess()
+        self._warm = ""
+        self._busy = threading.Lock()
+        self._stopping = threading.Event()
+        self._log = log(stage="worker", owner=owner)
+        scratch.mkdir(parents=True, exist_ok=True)
+
+    def answer(self) -> bool:
+        """Somebody rang: does the best job there is, after the one at hand. False where there is none."""
+        with self._busy:
+            return self._work()
+
+    def knock(self) -> None:
+        """Nobody rang for a while: does all the jobs there are, unless one is at hand already."""
+        if self._busy.acquire(blocking=False):
+            try:
+                while self._work():
+                    pass
+            finally:
+                self._busy.release()
+
+    def stop(self) -> None:
+        """Gives a running job back at once, and takes no other."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Ends the model's process."""
+        self.stop()
+        with self._busy:
+            self._process.close()
+
+    def _work(self) -> bool:
+        if self._stopping.is_set():
+            return False
+        claim = self._ledger.claim(self._owner, self._lease, warm=self._warm)
+        if claim is None:
+            return False
+        started = time.monotonic()
+        self._log.info("job started", job_id=claim.job.id, model=claim.job.draft.model, attempt=claim.fence)
+        ended = self._settle(claim)
+        self._log.info("job ended", job_id=claim.job.id, ended=ended, seconds=round(time.monotonic() - started, 2))
+        return True
+
+    def _settle(self, claim: Claim) -> str:
+        output = Path(tempfile.mkdtemp(prefix=f"{claim.job.id}-", dir=self._scratch))
+        try:
+            return self._commit(claim, self._keep(self._run(claim, output), output))
+        except _Stopped:
+            self._ledger.give_back(claim)
+            return "given back"
+        except LeaseLost:
+            return "lease lost; result thrown away"
+        except HilumError as error:
+            return self._fail(claim, error)
+        finally:
+            shutil.rmtree(output, ignore_errors=True)
+
+    def _run(self, claim: Claim, output: Path) -> Outcome:
+        draft = claim.job.draft
+        bundle = self._bundles.get(draft.model)
+        if bundle is None:
+            raise BundleInvalid(f"model {draft.model!r} is not configured on this worker")
+        if bundle_digest(bundle) != draft.model_digest:
+            raise BundleInvalid(f"model {draft.model!r} is not the build that was admitted: its digest differs")
+        timeout = read_manifest(bundle).resources.timeout_s
+        outcome = self._process.run(self._order(claim, bundle, output), timeout=timeout, on_wait=self._waiter(claim))
+        self._warm = draft.model_digest
+        return outcome
+
+    def _order(self, claim: Claim, bundle: Path, output: Path) -> JobOrder:
+        instances = self._ledger.input_instances(claim.job.id)
+        return JobOrder(
+            job_id=claim.job.id,
+            bundle=str(bundle),
+            inputs=tuple(
+                InputFile(
+                    sop_instance_uid=item.header.sop_instance_uid,
+                    path=str(self._spool.path(item.file)),
+                    sha256=item.sha256,
+                )
+                for item in instances
+            ),
+            output_dir=str(output),
+            content_time=claim.job.created_at,
+            flags=claim.job.draft.flags,
+        )
+
+    def _waiter(self, claim: Claim) -> _Waiter:
+        return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping)
+
+    def _keep(self, outcome: Outcome, output: Path) -> Outcome:
+        """Moves result objects into the spool, durable, and names them by their keys."""
+        kept = [
+            dataclasses.replace(item, file=self._spool.put(f"result {item.sop_instance_uid}", [(output / item.file).read_bytes()]))
+            for item in outcome.objects
+        ]
+        return dataclasses.replace(outcome, objects=tuple(kept))
+
+    def _commit(self, claim: Claim, outcome: Outcome) -> str:
+        deadline = time.monotonic() + _COMMIT_PATIENCE
+        while True:
+            try:
+                self._ledger.commit(claim, outcome)
+                return outcome.status
+            except LeaseLost:
+                raise
+            except LedgerError:
+                # Whether the commit arrived is unknown; repeating it is safe.
+                if time.monotonic() > deadline:
+                    raise
+                self._stopping.wait(1.0)
+
+    def _fail(self, claim: Claim, error: HilumError) -> str:
+        self._warm = ""
+        try:
+            # Another try with the same bundle gives the same refusal; anything else may be luck.
+            state = self._ledger.fail(claim, error.message, permanent=isinstance(error, BundleInvalid))
+        except LedgerError as trouble:
+            return f"not recorded ({trouble.message}); the lease will run out"
+        kind = "model failed" if isinstance(error, ModelError) else "failed"
+        self._log.warning(kind, job_id=claim.job.id, reason=error.message, state=state.value)
+        return state.value
+
+
+class _Waiter:
+    """Called every second or so while a model runs: keeps the lease, and notices when to stop."""
+
+    def __init__(
+        self, ledger: JobLedger, claim: Claim, lease: float, heartbeat: float, stopping: threading.Event
+    ) -> None:
+        self._ledger, self._claim, self._lease = ledger, claim, lease
+        self._heartbeat, self._stopping = heartbeat, stopping
+        self._next = time.monotonic() + heartbeat
+
+    def __call__(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._heartbeat
+        try:
+            self._ledger.heartbeat(self._claim, self._lease)
+        except LeaseLost:
+            raise
+        except LedgerError:
+            self._next = time.monotonic() + 1.0  # the ledger is away for now; the lease still runs
