@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -27,6 +28,14 @@ _ASSOCIATIONS = 3
 
 _SLOWEST = 64 * 1024
 """Bytes a second that a working link moves at least; the time for an answer begins before the object is on the wire."""
+
+
+class _Line(Enum):
+    """What has become of the association after an object."""
+
+    OPEN = "open"
+    OVER = "over"
+    SILENT = "silent"  # calling again at once would only wait again
 
 
 @dataclass(frozen=True)
@@ -89,24 +98,25 @@ class CStorePacs:
                 for position, item in enumerate(batch):
                     if not association.is_established and association.accepted_contexts:
                         return items[position:]
-                    receipts[item.uid], silent = self._send(association, item)
-                    if silent:
+                    receipts[item.uid], line = self._send(association, item)
+                    if line is _Line.SILENT:
                         receipts.update((rest.uid, receipts[item.uid]) for rest in items[position:])
                         return []
+                    if line is _Line.OVER:
+                        return items[position + 1 :]
         except NoAssociation as error:
             receipts.update((item.uid, error.receipt) for item in items)
             return []
         return items[len(batch) :]
 
-    def _send(self, association: Association, item: _Item) -> tuple[Receipt, bool]:
-        """Sends one object; also says whether the peer has fallen silent."""
+    def _send(self, association: Association, item: _Item) -> tuple[Receipt, _Line]:
         accepted = {
             context.transfer_syntax[0]
             for context in association.accepted_contexts
             if context.abstract_syntax == item.sop_class
         }
         if item.syntax not in accepted and not (accepted and _convertible(item.syntax)):
-            return _no_context(item), False
+            return _no_context(item), _Line.OPEN
         started = time.monotonic()
         try:
             limit = self._destination.timeouts.dimse + item.object.path.stat().st_size / _SLOWEST
@@ -115,15 +125,15 @@ class CStorePacs:
                 item.object.path if item.syntax in accepted else dcmread(item.object.path)
             )
         except RuntimeError:  # ended between our look and the call
-            return _retry("the peer ended the association"), False
+            return _retry("the peer ended the association"), _Line.OVER
         except (OSError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
             association.abort()  # half of it may have been sent
-            return _retry(f"cannot read the file: {type(error).__name__}"), False
+            return _retry(f"cannot read the file: {type(error).__name__}"), _Line.OVER
         if "Status" in answer:
-            return status.receipt(answer.Status, str(answer.get("ErrorComment") or "")), False
+            return status.receipt(answer.Status, str(answer.get("ErrorComment") or "")), _Line.OPEN
         if time.monotonic() - started >= self._destination.timeouts.dimse:
-            return _retry(f"no answer within {limit:.0f} s"), True
-        return _retry("the peer ended the association instead of answering"), False
+            return _retry(f"no answer within {limit:.0f} s"), _Line.SILENT
+        return _retry("the peer ended the association instead of answering"), _Line.OVER
 
     def _confirm(self, objects: Iterable[ObjectFile], receipts: dict[str, Receipt]) -> None:
         """Asks for duplicates and, where the destination wants it verified, for all that has been accepted."""
