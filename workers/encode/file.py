@@ -1,0 +1,50 @@
+"""The last steps of every kind of object: identity, dates, equipment, and one deterministic file."""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from gateway.domain.ids import derived_uid
+from gateway.domain.messages import ResultObject
+from workers.encode.equipment import contributing_equipment
+from workers.encode.patient import copy_patient_and_study
+from workers.encode.source import Source
+
+_IMPLEMENTATION = UID(derived_uid("hilum", "implementation class"))
+_IMPLEMENTATION_NAME = "HILUM"
+
+
+def finish(dataset: Dataset, source: Source) -> None:
+    """Completes what highdicom has built; after it nothing depends on when or where it was built."""
+    date, time = source.moment.strftime("%Y%m%d"), source.moment.strftime("%H%M%S")
+    for keyword in ("InstanceCreationDate", "ContentDate", "SeriesDate"):
+        setattr(dataset, keyword, date)
+    for keyword in ("InstanceCreationTime", "ContentTime", "SeriesTime"):
+        setattr(dataset, keyword, time)
+    dataset.ContributingEquipmentSequence = [contributing_equipment(source)]
+    dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION
+    dataset.file_meta.ImplementationVersionName = _IMPLEMENTATION_NAME
+    copy_patient_and_study(source.volume.first, dataset)
+
+
+def write(dataset: Dataset, role: str, directory: Path) -> ResultObject:
+    """Writes ROLE.dcm as a Part 10 file (PS3.10) and describes it."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    data = buffer.getvalue()
+    file = directory / f"{role}.dcm"
+    file.write_bytes(data)
+    return ResultObject(
+        role=role,
+        file=file.name,
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        series_uid=str(dataset.SeriesInstanceUID),
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+    )

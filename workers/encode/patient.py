@@ -1,0 +1,117 @@
+"""Patient and study of a result: exactly those of the images it was made from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from pydicom import config
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.valuerep import validate_value
+
+# A PACS matches these to find patient, study and order: copied as they are, even where the source wrote them wrongly.
+_EXACT = (
+    "PatientName", "PatientID", "IssuerOfPatientID", "TypeOfPatientID", "PatientBirthDate", "PatientBirthTime",
+    "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+    "ReferringPhysicianName", "TimezoneOffsetFromUTC",
+)  # fmt: skip
+# PS3.3 C.7.1.1, C.7.2.1: type 2, so present and empty where the source has none.
+_REQUIRED = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+# Useful, but no reason to make a result invalid: left out where the source's value is.
+_IF_VALID = (
+    "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "OtherPatientNames", "EthnicGroup",
+    "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence", "IssuerOfAccessionNumberSequence", "StudyDescription",
+    "ProcedureCodeSequence", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID", "LongitudinalTemporalInformationModified",
+)  # fmt: skip
+_TEXT = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
+
+
+def copy_patient_and_study(header: Dataset, result: Dataset) -> None:
+    """Puts the source's patient and study into a finished object, and settles its character set (PS3.5 6.1).
+
+    Non-ASCII text anywhere makes it ISO_IR 192, with every group of every name kept. Where the source has non-ASCII text and
+    declares no character set, its bytes are passed on as they are, undeclared: any guess could turn a name into another one.
+    """
+    for keyword in _REQUIRED:
+        setattr(result, keyword, None)
+    own_text_is_plain = all(_is_ascii(element) for element in _text_elements(result))
+    copied = Dataset()
+    for element in _copies(header):
+        copied.add(element)
+    undeclared = not _declares_character_set(header) and not all(map(_is_ascii, _text_elements(copied)))
+    if undeclared and not own_text_is_plain:
+        _fold_to_ascii(result)
+    result.update(copied)
+    if undeclared or all(map(_is_ascii, _text_elements(result))):
+        result.pop("SpecificCharacterSet", None)
+    else:
+        result.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _copies(header: Dataset) -> Iterator[DataElement]:
+    for keyword in (*_EXACT, *_IF_VALID):
+        element = _element(header, keyword)
+        if element is not None and (keyword in _EXACT or (not element.is_empty and _is_valid(element))):
+            yield _detached(element)
+
+
+def _element(header: Dataset, keyword: str) -> DataElement | None:
+    try:
+        return header[keyword]
+    except (KeyError, ValueError, TypeError, OverflowError):  # absent, or a number that is none
+        return None
+
+
+def _detached(element: DataElement) -> DataElement:
+    result = copy.deepcopy(element)
+    if result.VR == "SQ":
+        for item in result.value:
+            for nested in item.iterall():  # decodes what is still raw, in the item's own character set
+                nested.value = nested.value
+            item.pop("SpecificCharacterSet", None)
+    return result
+
+
+def _is_valid(element: DataElement) -> bool:
+    if element.VR == "SQ":
+        return all(_is_valid(nested) for item in element.value for nested in item)
+    try:
+        for value in _values(element):
+            validate_value(element.VR, str(value) if element.VR in _TEXT else value, config.RAISE)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _values(element: DataElement) -> list[object]:
+    if element.value is None:
+        return []
+    return list(element.value) if element.VM > 1 else [element.value]
+
+
+def _text_elements(dataset: Dataset) -> Iterator[DataElement]:
+    return (element for element in dataset.iterall() if element.VR in _TEXT)
+
+
+def _is_ascii(element: DataElement) -> bool:
+    return all(str(value).isascii() for value in _values(element))
+
+
+def _declares_character_set(header: Dataset) -> bool:
+    declared = header.get("SpecificCharacterSet") or ""
+    return any(
+        str(term).strip() not in ("", "ISO_IR 6") for term in ([declared] if isinstance(declared, str) else declared)
+    )
+
+
+def _fold_to_ascii(dataset: Dataset) -> None:
+    for element in _text_elements(dataset):
+        if isinstance(element.value, str):
+            element.value = element.value.encode("ascii", "replace").decode("ascii")

@@ -1,0 +1,182 @@
+"""What both structured reports share: TID 1500 around measurement groups (PS3.16)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    ImageContentItem,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    RelationshipTypeValues,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from gateway.domain.messages import Code
+from gateway.manifest import SegmentSpec
+from workers.encode.codes import (
+    COMMENT,
+    IMAGE_LIBRARY,
+    IMAGE_LIBRARY_GROUP,
+    IMAGING,
+    PROCEDURES,
+    QUALITATIVE_EVALUATIONS,
+    SOURCE_IMAGE,
+    concept,
+)
+from workers.encode.equipment import general_equipment, long_string
+from workers.encode.source import Source
+
+Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
+
+_CONTAINS = RelationshipTypeValues.CONTAINS
+
+
+def build_report(
+    source: Source,
+    role: str,
+    groups: Sequence[Group],
+    *,
+    series_number: int,
+    description: str,
+    also: Sequence[Dataset] = (),
+) -> Comprehensive3DSR:
+    """A Comprehensive 3D SR (PS3.3 A.35.13), complete but preliminary and unverified, with the groups as its measurements.
+
+    ``also`` are instances of the same study that groups refer to, beside the images.
+    """
+    report = MeasurementReport(
+        observation_context=_observer(source),
+        procedure_reported=_procedures(source),
+        imaging_measurements=groups,
+    )
+    report[0].ContentSequence.insert(-1, _image_library(source))
+    report[0].ContentSequence.append(_evaluations(source))
+    return Comprehensive3DSR(
+        evidence=[*source.references, *also],
+        content=report[0],
+        series_instance_uid=source.uid(role, "series"),
+        series_number=series_number,
+        sop_instance_uid=source.uid(role, "instance"),
+        instance_number=1,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        series_description=long_string(description),
+        **general_equipment(source),
+    )
+
+
+def tracking(source: Source, spec: SegmentSpec, identifier: str) -> TrackingIdentifier:
+    """The segment's tracking UID, the same as in the segmentation, under a name."""
+    return TrackingIdentifier(uid=source.tracking_uid(spec.number), identifier=identifier)
+
+
+def description(source: Source, spec: SegmentSpec) -> dict[str, Any]:
+    """What was found and by which algorithm (TID 4019), as arguments of a measurement group."""
+    algorithm = AlgorithmIdentification(
+        name=source.identity.name,
+        version=source.identity.version,
+        parameters=[f"bundle sha256:{source.identity.digest}"],
+    )
+    site = None if spec.anatomic_region is None else [FindingSite(concept(spec.anatomic_region))]
+    return {
+        "finding_category": concept(spec.category),
+        "finding_type": concept(spec.type),
+        "finding_sites": site,
+        "algorithm_id": algorithm,
+    }
+
+
+def measurements_of(source: Source, spec: SegmentSpec, **arguments: Any) -> list[Measurement]:
+    """The segment's measurements as NUM items with UCUM units (TID 300)."""
+    return [
+        number(found.name, found.value, found.unit, **arguments)
+        for found in source.measurements
+        if found.segment == spec.number
+    ]
+
+
+def number(name: Code, value: float, unit: Code, **arguments: Any) -> Measurement:
+    """A NUM item: the exact value as Floating Point Value, and nine digits of it as Numeric Value, which viewers show."""
+    item = Measurement(name=concept(name), value=float(value), unit=concept(unit), **arguments)
+    item[0].MeasuredValueSequence[0].NumericValue = f"{value:.9g}"
+    return item
+
+
+def _observer(source: Source) -> ObservationContext:
+    attributes = DeviceObserverIdentifyingAttributes(
+        uid=source.identity.device_uid,
+        name=source.identity.name,
+        manufacturer_name=source.identity.manufacturer,
+        model_name=source.manifest.device.model_name,
+        serial_number=source.identity.digest[:16] or "0",
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DCM.Device, observer_identifying_attributes=attributes
+        )
+    )
+
+
+def _procedures(source: Source) -> list[CodedConcept]:
+    """The imaging procedure, not the algorithm (IHE AIR): as the images code it, else by modality."""
+    found = [code for item in source.volume.first.get("ProcedureCodeSequence") or () if (code := _code_of(item))]
+    return found or [PROCEDURES.get(source.references[0].Modality, IMAGING)]
+
+
+def _code_of(item: Dataset) -> CodedConcept | None:
+    value, scheme, meaning = (
+        str(item.get(keyword) or "") for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+    )
+    if not (value and scheme and meaning and len(value) <= 16 and len(scheme) <= 16 and len(meaning) <= 64):
+        return None
+    return CodedConcept(value, scheme, meaning)
+
+
+def _image_library(source: Source) -> ContainerContentItem:
+    """Exactly the images that were used (TID 1600, 1601). Older OHIF stops at a report without one."""
+    group = ContainerContentItem(name=IMAGE_LIBRARY_GROUP, relationship_type=_CONTAINS)
+    group.ContentSequence = ContentSequence(
+        [
+            ImageContentItem(
+                name=SOURCE_IMAGE,
+                referenced_sop_class_uid=reference.SOPClassUID,
+                referenced_sop_instance_uid=reference.SOPInstanceUID,
+                relationship_type=_CONTAINS,
+            )
+            for reference in source.references
+        ]
+    )
+    library = ContainerContentItem(name=IMAGE_LIBRARY, relationship_type=_CONTAINS)
+    library.ContentSequence = ContentSequence([group])
+    return library
+
+
+def _evaluations(source: Source) -> ContainerContentItem:
+    container = ContainerContentItem(name=QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
+    container.ContentSequence = ContentSequence(
+        [TextContentItem(name=COMMENT, value=text, relationship_type=_CONTAINS) for text in _statements(source)]
+    )
+    return container
+
+
+def _statements(source: Source) -> Iterator[str]:
+    yield "AI result, not verified by a physician."
+    yield f"Intended use: {source.manifest.intended_use.strip()}"
+    yield from source.remarks

@@ -1,0 +1,129 @@
+"""What a result object is made from: the source slices, the labels on them, and who computed them for which job."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DSfloat
+
+from gateway.domain.errors import InputRefused, ModelOutputInvalid
+from gateway.domain.ids import derived_uid
+from gateway.domain.messages import JobOrder, MeasurementResult, ModelIdentity
+from gateway.manifest import Manifest, SegmentSpec
+from workers.load.volume import Volume
+
+_OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # PS3.3 C.12.1.1.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One job's images and output, checked to fit together."""
+
+    volume: Volume
+    labels: NDArray[np.uint8]  # (slices, rows, columns), 0 background
+    measurements: tuple[MeasurementResult, ...]
+    manifest: Manifest
+    identity: ModelIdentity
+    order: JobOrder
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != self.volume.voxels.shape:
+            raise ModelOutputInvalid(
+                f"labels have the shape {self.labels.shape}, the images {self.volume.voxels.shape}", code="shape"
+            )
+        if self.labels.max(initial=0) > len(self.manifest.output.segments):
+            raise ModelOutputInvalid("labels hold a number that the manifest does not define", code="label")
+        if not self.real_slices:
+            raise InputRefused("no slice of the volume is a real image", code="no_images")
+        uids = [reference.SOPInstanceUID for reference in self.references]
+        if len(set(uids)) != len(uids):
+            raise InputRefused("the same SOP Instance UID stands for several slices", code="duplicate_instance")
+
+    @cached_property
+    def real_slices(self) -> tuple[int, ...]:
+        """Indices of the slices that are images, not interpolated over a gap."""
+        return tuple(index for index, header in enumerate(self.volume.headers) if header is not None)
+
+    @cached_property
+    def references(self) -> tuple[Dataset, ...]:
+        """For each real slice what result objects need to know of it, and no more."""
+        headers = (self.volume.headers[index] for index in self.real_slices)
+        return tuple(_reference(header, self.volume.spacing[0]) for header in headers if header is not None)
+
+    @property
+    def segments(self) -> tuple[SegmentSpec, ...]:
+        """The segments, numbered 1..N."""
+        return self.manifest.output.segments
+
+    def uid(self, *parts: str) -> str:
+        """The UID that always belongs to this part of this job's result."""
+        return derived_uid(self.order.job_id, *parts)
+
+    def tracking_uid(self, segment: int) -> str:
+        """The same in every object that speaks of the segment."""
+        return self.uid("tracking", str(segment))
+
+    @cached_property
+    def moment(self) -> datetime.datetime:
+        """Content date and time: in the time zone the images declare, else in the machine's."""
+        declared = _OFFSET.fullmatch(str(self.volume.first.get("TimezoneOffsetFromUTC", "")))
+        if declared is None:
+            return datetime.datetime.fromtimestamp(self.order.content_time, datetime.UTC).astimezone()
+        sign, hours, minutes = declared.groups()
+        offset = datetime.timedelta(hours=int(hours), minutes=int(minutes)) * (1 if sign == "+" else -1)
+        return datetime.datetime.fromtimestamp(self.order.content_time, datetime.timezone(offset))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the result must know, each one sentence."""
+        found = dict.fromkeys((*self.order.flags, *self.volume.flags))  # in order, each once
+        absent = [spec.label for spec in self.segments if not np.any(self.labels == spec.number)]
+        return (*found, *(f"Nothing found: {label}." for label in absent))
+
+
+def _reference(header: Dataset, between: float) -> Dataset:
+    """The slice as highdicom is shown it: identity and geometry only.
+
+    Patient and study attributes are left empty here and copied from the source afterwards, so that no odd value of theirs
+    is parsed, corrected or refused on the way.
+    """
+    if not header.get("FrameOfReferenceUID"):
+        raise InputRefused(
+            "the images have no Frame of Reference UID, so no result can be placed on them", code="no_frame"
+        )
+    reference = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        setattr(reference, keyword, str(header[keyword].value))
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+        setattr(reference, keyword, "")
+    reference.StudyDate = reference.StudyTime = None
+    reference.Modality = str(header.get("Modality") or "OT")
+    reference.PositionReferenceIndicator = str(header.get("PositionReferenceIndicator") or "")
+    reference.Rows, reference.Columns = int(header.Rows), int(header.Columns)
+    for keyword in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"):
+        setattr(reference, keyword, [_decimal(value) for value in header[keyword].value])
+    reference.SliceThickness = _decimal(_thickness(header) or between)
+    reference.SpacingBetweenSlices = _decimal(between)  # as measured; the header's own is often a gap or wrong
+    if header.get("LossyImageCompression") == "01":
+        reference.LossyImageCompression = "01"
+    return reference
+
+
+def _thickness(header: Dataset) -> float:
+    try:
+        value = float(header.get("SliceThickness") or 0)
+    except (TypeError, ValueError):
+        return 0.0
+    return value if math.isfinite(value) and value > 0 else 0.0
+
+
+def _decimal(value: float) -> DSfloat:
+    """A decimal string of at most 16 characters (PS3.5 6.2), whatever length the source wrote."""
+    return DSfloat(float(value), auto_format=True)

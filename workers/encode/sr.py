@@ -1,0 +1,67 @@
+"""Measurements to the structured report that people open: every group lies on an image."""
+
+from __future__ import annotations
+
+from highdicom.sr import (
+    Comprehensive3DSR,
+    CoordinatesForMeasurement,
+    GraphicTypeValues,
+    MeasurementsAndQualitativeEvaluations,
+    SourceImageForRegion,
+)
+
+from gateway.manifest import SegmentSpec
+from workers.encode.codes import AREA, SQUARE_MILLIMETER
+from workers.encode.outline import Region, key_region
+from workers.encode.report import build_report, description, measurements_of, number, tracking
+from workers.encode.source import Source
+
+SERIES_NUMBER = 9002
+_FREEHAND = "Cornerstone3DTools@^0.1.0:PlanarFreehandROI"
+
+
+def build_sr(source: Source) -> Comprehensive3DSR:
+    """One TID 1501 group for each segment, with a 2D outline on its key slice below every number.
+
+    OHIF opens groups of this shape only: one number without coordinates of its own blanks the whole report there. The
+    outline says where to look; the full extent of a segment is in the segmentation.
+    """
+    return build_report(
+        source,
+        "sr",
+        [_group(source, spec) for spec in source.segments],
+        series_number=SERIES_NUMBER,
+        description=f"AI {source.manifest.title} measurements (not verified)",
+    )
+
+
+def _group(source: Source, spec: SegmentSpec) -> MeasurementsAndQualitativeEvaluations:
+    region = key_region(source.labels == spec.number, source.real_slices)
+    places = [_coordinates(source, region)]
+    area = number(AREA, _area(source, region), SQUARE_MILLIMETER, referenced_coordinates=places)
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking(source, spec, _identifier(spec, region)),
+        # Area comes first: OHIF takes a freehand outline's first number for its area.
+        measurements=[area, *measurements_of(source, spec, referenced_coordinates=places)],
+        **description(source, spec),
+    )
+
+
+def _coordinates(source: Source, region: Region) -> CoordinatesForMeasurement:
+    image = source.references[source.real_slices.index(region.slice)]
+    return CoordinatesForMeasurement(
+        graphic_type=GraphicTypeValues.POLYLINE,
+        graphic_data=region.points,
+        source_image=SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID),
+    )
+
+
+def _identifier(spec: SegmentSpec, region: Region) -> str:
+    """Outlines become editable in OHIF by this name of its tool; the frame of an image where nothing was found must not."""
+    return f"{_FREEHAND}:{spec.label}" if region.pixels else f"{spec.label}, nothing found"
+
+
+def _area(source: Source, region: Region) -> float:
+    """Area in mm2 of the outlined part of the segment."""
+    _, between_rows, between_columns = source.volume.spacing
+    return region.pixels * between_rows * between_columns

@@ -1,0 +1,115 @@
+"""What the gate judges by: the written files as a stranger reads them, beside the images and labels they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+
+from gateway.domain.errors import GateRefused
+from gateway.domain.messages import JobOrder, MeasurementResult, ResultObject
+from gateway.manifest import Manifest
+from workers.load.volume import Volume
+
+SOP_CLASSES = {
+    "seg": SegmentationStorage,
+    "sr": Comprehensive3DSRStorage,
+    "sr-data": Comprehensive3DSRStorage,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One written object."""
+
+    role: str
+    dataset: Dataset
+
+    def refuse(self, code: str, what: str) -> GateRefused:
+        """The error that says what is wrong with this object; never with a patient's data."""
+        return GateRefused(f"{self.role}: {what}", code=code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the result set must agree with."""
+
+    volume: Volume
+    labels: NDArray[np.uint8]  # (slices, rows, columns)
+    measurements: tuple[MeasurementResult, ...]
+    manifest: Manifest
+    order: JobOrder
+
+    @cached_property
+    def slice_of(self) -> dict[str, int]:
+        """SOP Instance UID of each image that the job was given -> index of its slice."""
+        given = {file.sop_instance_uid for file in self.order.inputs}
+        return {
+            str(header.SOPInstanceUID): index
+            for index, header in enumerate(self.volume.headers)
+            if header is not None and str(header.SOPInstanceUID) in given
+        }
+
+    def header(self, index: int) -> Dataset:
+        """The image of a slice; only for indices out of `slice_of`."""
+        header = self.volume.headers[index]
+        if header is None:
+            raise LookupError(f"slice {index} has no image")
+        return header
+
+
+def read(described: ResultObject, directory: Path) -> Result:
+    """The file as it is on disk; raises GateRefused where it is not the one described, or no DICOM file."""
+    role = described.role
+    try:
+        data = (directory / described.file).read_bytes()
+        dataset = dcmread(directory / described.file)
+    except (OSError, InvalidDicomError) as error:
+        raise GateRefused(f"{role}: the file cannot be read back", code="unreadable") from error
+    result = Result(role=role, dataset=dataset)
+    if hashlib.sha256(data).hexdigest() != described.sha256 or len(data) != described.size:
+        raise result.refuse("digest", "the file is not the one that was written")
+    check_description(result, described)
+    return result
+
+
+def check_description(result: Result, described: ResultObject) -> None:
+    """File, dataset and description name one and the same object of the class its role asks for."""
+    dataset, meta = result.dataset, result.dataset.file_meta
+    if described.role not in SOP_CLASSES:
+        raise result.refuse("role", "no such kind of result is known")
+    if {dataset.get("SOPClassUID"), meta.get("MediaStorageSOPClassUID"), described.sop_class_uid} != {
+        SOP_CLASSES[described.role]
+    }:
+        raise result.refuse("sop_class", "SOP Class UID is not the one of its kind")
+    if {dataset.get("SOPInstanceUID"), meta.get("MediaStorageSOPInstanceUID")} != {described.sop_instance_uid}:
+        raise result.refuse("sop_instance", "SOP Instance UID differs between file and description")
+    if dataset.get("SeriesInstanceUID") != described.series_uid:
+        raise result.refuse("series", "Series Instance UID differs between file and description")
+    if meta.get("TransferSyntaxUID") != ExplicitVRLittleEndian:
+        raise result.refuse("transfer_syntax", "transfer syntax is not Explicit VR Little Endian")
+
+
+def code_of(dataset: Dataset, keyword: str) -> tuple[str, str]:
+    """Value and scheme of the first item of a code sequence; two empty strings where there is none."""
+    for item in dataset.get(keyword) or ():
+        return str(item.get("CodeValue") or ""), str(item.get("CodingSchemeDesignator") or "")
+    return "", ""
+
+
+def referenced(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """SOP class and instance of every item, at any depth, that refers to an instance."""
+    for element in dataset.iterall():
+        if element.VR == "SQ":
+            for item in element.value:
+                if "ReferencedSOPInstanceUID" in item:
+                    yield str(item.get("ReferencedSOPClassUID", "")), str(item.ReferencedSOPInstanceUID)

@@ -1,0 +1,47 @@
+"""Does a result speak only of what exists: the job's images, and objects of the same result set?"""
+
+from __future__ import annotations
+
+from workers.verify.evidence import Evidence, Result, referenced
+
+
+def check_references(result: Result, evidence: Evidence, siblings: dict[str, str]) -> None:
+    """Every reference, at any depth, is to an image of the input or to a sibling, by its right SOP class.
+
+    ``siblings`` maps SOP Instance UID to SOP Class UID for the other objects of the result set.
+    """
+    for sop_class, instance in referenced(result.dataset):
+        index = evidence.slice_of.get(instance)
+        expected = siblings.get(instance) if index is None else str(evidence.header(index).SOPClassUID)
+        if expected is None:
+            raise result.refuse("unknown_reference", "it refers to an instance that is neither input nor result")
+        if sop_class != expected:
+            raise result.refuse("unknown_reference", "it refers to an instance with another SOP class")
+
+
+def check_series_references(result: Result, evidence: Evidence) -> None:
+    """PS3.3 C.12.2: the images' series is listed with every image that a frame names; OHIF drops an object without."""
+    listed = set()
+    for series in result.dataset.get("ReferencedSeriesSequence") or ():
+        if series.get("SeriesInstanceUID") != evidence.volume.first.SeriesInstanceUID:
+            raise result.refuse("unknown_series", "it refers to a series that is not the input")
+        listed |= {item.get("ReferencedSOPInstanceUID") for item in series.get("ReferencedInstanceSequence") or ()}
+    for frame in result.dataset.get("PerFrameFunctionalGroupsSequence") or ():
+        if not {instance for _, instance in referenced(frame)} <= listed:
+            raise result.refuse("no_series", "the series of a frame's source image is not listed")
+
+
+def check_evidence(result: Result, evidence: Evidence) -> None:
+    """PS3.3 C.17.2.3: every instance in the content tree is listed once, under this study and its right series."""
+    listed: dict[str, str] = {}
+    for study in result.dataset.get("CurrentRequestedProcedureEvidenceSequence") or ():
+        if study.get("StudyInstanceUID") != evidence.volume.first.StudyInstanceUID:
+            raise result.refuse("unknown_study", "its evidence is of another study")
+        for series in study.get("ReferencedSeriesSequence") or ():
+            for item in series.get("ReferencedSOPSequence") or ():
+                listed[str(item.get("ReferencedSOPInstanceUID"))] = str(series.get("SeriesInstanceUID"))
+    if any(listed[uid] != evidence.volume.first.SeriesInstanceUID for uid in listed if uid in evidence.slice_of):
+        raise result.refuse("unknown_series", "its evidence lists an image under another series")
+    for item in result.dataset.get("ContentSequence") or ():
+        if not {instance for _, instance in referenced(item)} <= set(listed):
+            raise result.refuse("no_evidence", "an instance of the content tree is not listed as evidence")

@@ -1,0 +1,110 @@
+"""Are the segments the manifest's, and the frames the model's mask, voxel for voxel?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from gateway.manifest import CodeValue, SegmentSpec
+from workers.verify.evidence import Evidence, Result, code_of
+from workers.verify.geometry import frames, source_slice
+
+
+def check_form(result: Result, _: Evidence) -> None:
+    """BINARY and bit-packed: the one form that every viewer shows."""
+    found = (
+        result.dataset.get("SegmentationType"),
+        result.dataset.get("BitsAllocated"),
+        result.dataset.get("Modality"),
+    )
+    if found != ("BINARY", 1, "SEG"):
+        raise result.refuse("form", "it is not a BINARY segmentation")
+
+
+def check_segments(result: Result, evidence: Evidence) -> None:
+    """Numbered 1..N, coded, coloured, by a named algorithm, with tracking ids (PS3.3 C.8.20.4)."""
+    items = list(result.dataset.get("SegmentSequence") or ())
+    specs = evidence.manifest.output.segments
+    if [item.get("SegmentNumber") for item in items] != [spec.number for spec in specs]:
+        raise result.refuse("segment_number", "segments are not those of the manifest, numbered 1..N")
+    for item, spec in zip(items, specs, strict=True):
+        _check_segment(result, item, spec)
+        _check_segment_algorithm(result, item)
+    if len({item.TrackingUID for item in items}) != len(items):
+        raise result.refuse("segment_tracking", "two segments have the same tracking UID")
+
+
+def _check_segment(result: Result, item: Dataset, spec: SegmentSpec) -> None:
+    for keyword, code in (
+        ("SegmentedPropertyCategoryCodeSequence", spec.category),
+        ("SegmentedPropertyTypeCodeSequence", spec.type),
+    ):
+        if code_of(item, keyword) != _code(code):
+            raise result.refuse("segment_code", f"segment {spec.number} has not the manifest's {keyword}")
+    if not item.get("SegmentLabel"):
+        raise result.refuse("segment_label", f"segment {spec.number} has no label")
+    colour = list(item.get("RecommendedDisplayCIELabValue") or ())
+    if len(colour) != 3 or not np.allclose(colour, _colour(spec), atol=1):
+        raise result.refuse("segment_colour", f"segment {spec.number} has not the manifest's colour")
+    if not (item.get("TrackingID") and item.get("TrackingUID")):
+        raise result.refuse("segment_tracking", f"segment {spec.number} has no tracking id")
+
+
+def _check_segment_algorithm(result: Result, item: Dataset) -> None:
+    versions = [a.get("AlgorithmVersion") for a in item.get("SegmentationAlgorithmIdentificationSequence") or ()]
+    named = item.get("SegmentAlgorithmType") == "AUTOMATIC" and item.get("SegmentAlgorithmName")
+    if not (named and versions and all(versions)):
+        raise result.refuse(
+            "segment_algorithm", f"segment {item.SegmentNumber} does not name its algorithm and version"
+        )
+
+
+def check_pixels(result: Result, evidence: Evidence) -> None:
+    """Decoded frames equal the labels on the slices they name, and every labelled slice has its frame.
+
+    Slices that were interpolated over a gap have no image, so no frame is asked for there.
+    """
+    decoded = decode(result)
+    seen = set()
+    for number, (frame, pixels) in enumerate(zip(frames(result), decoded, strict=True), start=1):
+        index = source_slice(result, evidence, frame, number)
+        segment = _segment_of(result, frame, number)
+        if (index, segment) in seen:
+            raise result.refuse("pixels", f"frame {number} repeats a segment on a slice")
+        if not np.array_equal(pixels, evidence.labels[index] == segment):
+            raise result.refuse("pixels", f"frame {number} is not the mask on the slice it names")
+        seen.add((index, segment))
+    for index in evidence.slice_of.values():
+        for segment in np.setdiff1d(evidence.labels[index], [0]).tolist():
+            if (index, segment) not in seen:
+                raise result.refuse("pixels", f"segment {segment} is missing on slice {index}")
+
+
+def decode(result: Result) -> NDArray[np.bool_]:
+    """All frames, (frames, rows, columns): bits from the lowest up, frames without padding between (PS3.5 8.1.1)."""
+    dataset = result.dataset
+    shape = (len(frames(result)), dataset.Rows, dataset.Columns)
+    packed = np.frombuffer(dataset.get("PixelData") or b"", np.uint8)
+    size = int(np.prod(shape))
+    if len(packed) != -(-size // 16) * 2:  # padded to an even number of bytes
+        raise result.refuse("pixels", "pixel data has not the length that its frames need")
+    return np.unpackbits(packed, count=size, bitorder="little").reshape(shape).astype(bool)
+
+
+def _segment_of(result: Result, frame: Dataset, number: int) -> int:
+    for group in (frame, *(result.dataset.get("SharedFunctionalGroupsSequence") or ())):
+        for item in group.get("SegmentIdentificationSequence") or ():
+            return int(item.get("ReferencedSegmentNumber") or 0)
+    raise result.refuse("pixels", f"frame {number} does not name its segment")
+
+
+def _code(code: CodeValue) -> tuple[str, str]:
+    return code.value, code.scheme
+
+
+def _colour(spec: SegmentSpec) -> list[float]:
+    """PS3.3 C.10.7.1.1: L* 0..100 and a*, b* -128..127 to 16 bits each."""
+    lightness, green_red, blue_yellow = spec.cielab
+    scaled = (lightness / 100, (green_red + 128) / 255, (blue_yellow + 128) / 255)
+    return [value * 0xFFFF for value in scaled]
