@@ -60,7 +60,9 @@ class Pipeline:
             if isinstance(assembly.decide(record, self._shortest_hold(), now), assembly.Wait):
                 continue  # no rule could release it yet: no need to read its instances
             verdict = assembly.decide(record, self._hold_for(record), now)
-            if isinstance(verdict, assembly.Release) and self.ledger.release(record.uid, record.revision, verdict.reason):
+            if isinstance(verdict, assembly.Release) and self.ledger.release(
+                record.uid, record.revision, verdict.reason
+            ):
                 log(stage="hold").info("study released", study_uid=record.uid, reason=verdict.reason)
 
     def route_complete(self) -> None:
@@ -72,7 +74,9 @@ class Pipeline:
                 self.ledger.quarantine_study(record.uid, record.revision, decision.reason)
                 continue
             self.ledger.route(record.uid, record.revision, decision.jobs, decision.reason)
-            log(stage="route").info("study routed", study_uid=record.uid, jobs=len(decision.jobs), reason=decision.reason)
+            log(stage="route").info(
+                "study routed", study_uid=record.uid, jobs=len(decision.jobs), reason=decision.reason
+            )
 
     def ring(self) -> None:
         """Submit: wakes workers for jobs that nobody has heard of yet, or not for a while."""

@@ -1,0 +1,224 @@
+"""The `hilum` command: thin; each command's work is in `gateway.commands`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gateway.domain.errors import HilumError
+
+app = typer.Typer(
+    help="Studies in from the PACS, MONAI models on Celery workers, SEG and SR back to the PACS, HL7 to the EHR.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="The bundles a site can run.", no_args_is_help=True)
+config_app = typer.Typer(help="The configuration file.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(config_app, name="config")
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="HILUM_CONFIG", help="hilum.yaml of the site; without it, all defaults."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(help="How many, newest first.", min=1)]
+
+
+@app.command()
+def serve(config: Config = None, workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 1) -> None:
+    """Everything in one process tree: DICOM node, embedded broker, ledger, spool, worker, deliveries."""
+    from gateway.commands.serve import serve as run
+
+    run(config, workers=workers)
+
+
+@app.command()
+def gateway(config: Config = None) -> None:
+    """The gateway alone, without a worker."""
+    from gateway.commands.serve import serve as run
+
+    run(config, workers=0)
+
+
+@app.command()
+def worker(config: Config = None) -> None:
+    """One worker alone."""
+    from gateway.commands.serve import run_worker
+
+    raise typer.Exit(run_worker(config))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where to keep what the demonstration makes.")] = Path("demo-output"),
+    as_json: AsJson = False,
+) -> None:
+    """The main job on a real head MR: C-STORE in, model, SEG and SR into Orthanc, ORU^R01 to an HL7 receiver."""
+    from gateway.commands.demo import run_demo
+
+    raise typer.Exit(run_demo(output, as_json))
+
+
+@app.command()
+def process(
+    input_dir: Annotated[Path, typer.Argument(help="Folder with the study's DICOM files.")],
+    model: Annotated[str, typer.Option(help="Name of a model, or a bundle's directory.")],
+    output: Annotated[Path, typer.Option(help="Folder for the results.")],
+    series: Annotated[str | None, typer.Option(help="Series Instance UID, where several fit.")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """One study from a folder, no network: writes the result objects, result.json and oru.hl7."""
+    from gateway.commands.models import find
+    from gateway.commands.process import process as run
+    from gateway.commands.show import show_processed
+
+    bundle = find(config, model)
+    with Console(stderr=True).status("starting") as status:
+        done = run(input_dir, bundle, output, series_uid=series, progress=lambda stage: status.update(stage))
+    show_processed(done.outcome, done.files, done.skipped, as_json)
+
+
+@app.command()
+def check(config: Config = None, as_json: AsJson = False) -> None:
+    """Site doctor: every path, part, model and peer, with the fix for what fails."""
+    from gateway.commands.check import check as run
+
+    raise typer.Exit(run(config, as_json))
+
+
+@app.command()
+def studies(config: Config = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """What arrived."""
+    from gateway.commands.show import show_studies
+
+    show_studies(config, limit, as_json)
+
+
+@app.command()
+def jobs(config: Config = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """What ran, runs and waits."""
+    from gateway.commands.show import show_jobs
+
+    show_jobs(config, limit, as_json)
+
+
+@app.command()
+def deliveries(config: Config = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """What went where, and what was answered."""
+    from gateway.commands.show import show_deliveries
+
+    show_deliveries(config, limit, as_json)
+
+
+@app.command()
+def explain(study_uid: str, config: Config = None, as_json: AsJson = False) -> None:
+    """Everything about one study: why it was released, what ran, what was sent where and who acknowledged."""
+    from gateway.commands.show import explain as run
+
+    run(config, study_uid, as_json)
+
+
+@app.command("dead-letters")
+def dead_letters(config: Config = None, as_json: AsJson = False) -> None:
+    """What was given up or held back, and why."""
+    from gateway.commands.show import show_dead_letters
+
+    show_dead_letters(config, as_json)
+
+
+@app.command()
+def replay(
+    what: Annotated[str, typer.Argument(help="study, job or delivery")],
+    which: Annotated[str, typer.Argument(help="Its id, or `all` that are dead or held back.")],
+    config: Config = None,
+) -> None:
+    """Routes a study, runs a job or sends a delivery again."""
+    from gateway.commands.show import replay as run
+
+    print(run(config, what, which))
+
+
+@app.command()
+def send(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with DICOM files.")],
+    host: str,
+    port: int,
+    called_aet: Annotated[str, typer.Option(help="Who to call.")] = "HILUM",
+    calling_aet: Annotated[str, typer.Option(help="Who we say we are.")] = "HILUM_SEND",
+    as_json: AsJson = False,
+) -> None:
+    """A small C-STORE sender for trials."""
+    from gateway.commands.send import send as run
+
+    raise typer.Exit(run(source, host, port, called_aet, calling_aet, as_json))
+
+
+@models_app.command("list")
+def models_list(config: Config = None, as_json: AsJson = False) -> None:
+    """All bundles."""
+    from gateway.commands.models import list_models
+
+    list_models(config, as_json)
+
+
+@models_app.command("show")
+def models_show(name: str, config: Config = None, as_json: AsJson = False) -> None:
+    """One bundle's manifest."""
+    from gateway.commands.models import show_model
+
+    show_model(config, name, as_json)
+
+
+@models_app.command("verify")
+def models_verify(name: str, config: Config = None, as_json: AsJson = False) -> None:
+    """Checks a bundle's manifest, digest, network and weights."""
+    from gateway.commands.models import verify_model
+
+    raise typer.Exit(verify_model(config, name, as_json))
+
+
+@models_app.command("prepare")
+def models_prepare(as_json: AsJson = False) -> None:
+    """Converts the weights of the bundles that ship with Hilum."""
+    from gateway.commands.models import prepare_models
+
+    raise typer.Exit(prepare_models(as_json))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """The JSON Schema of hilum.yaml."""
+    from gateway.settings import Settings
+
+    print(json.dumps(Settings.model_json_schema(), indent=2))
+
+
+@config_app.command("check")
+def config_check(file: Path) -> None:
+    """Reads a configuration file and says what is wrong with it."""
+    from gateway.bootstrap import make_models, make_rules
+    from gateway.settings import read_settings
+
+    settings = read_settings(file)
+    make_rules(settings)
+    make_models(settings)
+    print(f"{file} is good: {len(settings.rules)} rules, {len(settings.models)} models")
+
+
+def main() -> None:
+    """Entry point: every error of ours is one clear sentence on stderr and the exit status it names."""
+    try:
+        app()
+    except HilumError as error:
+        print(error.message, file=sys.stderr)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        sys.exit(0)  # `hilum jobs | head`

@@ -1,0 +1,128 @@
+"""`hilum check`, the site doctor: every path, part, model and peer, with the fix for what fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from gateway import bootstrap
+from gateway.commands.serve import STATUS_FILE
+from gateway.domain.errors import HilumError
+from gateway.manifest import read_manifest, resolve_bundle
+from gateway.settings import Settings, read_settings
+from gateway.submit.broker import broker_state
+from gateway.submit.embedded import EmbeddedBroker, find_server
+
+_LOW = 0.2  # free part of the disk under which new studies are refused
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    what: str
+    good: bool
+    found: str
+    fix: str = ""
+
+
+def check(config: Path | None, as_json: bool) -> int:
+    """Examines a site; returns the exit status. Raises ConfigurationError where the file itself is wrong."""
+    settings = read_settings(config)
+    findings = list(_examine(settings))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _show(findings)
+    return 0 if all(finding.good for finding in findings) else 1
+
+
+def _examine(settings: Settings) -> Iterator[Finding]:
+    yield _try("data_dir", lambda: _data_dir(settings), "make it, or let the user that runs Hilum write to it")
+    yield _try("ledger", lambda: _ledger(settings), "look at ledger.url, and whether the database answers")
+    yield _try("broker", lambda: _broker(settings), "install valkey or redis 7, or look at broker.url")
+    yield _try("dicom node", lambda: _node(settings), "stop the other program, or set dicom.port")
+    yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
+    for name, entry in settings.models.items():
+        yield _try(
+            f"model {name}", lambda spec=entry.bundle: _model(spec), "run `hilum models prepare`, or mend the bundle"
+        )  # type: ignore[misc]
+    for name in settings.destinations:
+        yield _try(
+            f"destination {name}",
+            lambda name=name: bootstrap.make_destination(settings, name).echo(),  # type: ignore[misc]
+            "is it running, do host, port and AE title match, does it know our AE title?",
+        )
+
+
+def _try(what: str, look: Callable[[], str], fix: str) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except HilumError as error:
+        return Finding(what, False, error.message, fix)
+    except (OSError, redis.RedisError) as error:
+        return Finding(what, False, str(error), fix)
+
+
+def _data_dir(settings: Settings) -> str:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if not os.access(settings.data_dir, os.W_OK):
+        raise PermissionError(f"{settings.data_dir} is not writable")
+    free, total = bootstrap.make_spool(settings).free()
+    if free < _LOW * total:
+        raise OSError(f"{settings.data_dir}: only {free / total:.0%} of the disk is free")
+    return f"{settings.data_dir}, {free / 1e9:.0f} GB free"
+
+
+def _ledger(settings: Settings) -> str:
+    ledger = bootstrap.make_ledger(settings)
+    try:
+        return f"{settings.ledger.url}, {len(ledger.list_studies(1000))} studies"
+    finally:
+        ledger.close()
+
+
+def _broker(settings: Settings) -> str:
+    if settings.broker.url != "embedded":
+        state = broker_state(settings.broker.url)
+        return f"version {state['version']}, {state['policy']}, append-only {'on' if state['appendonly'] else 'off'}"
+    if (settings.data_dir / STATUS_FILE).exists():
+        return f"embedded, version {broker_state(EmbeddedBroker(settings.data_dir).url)['version']}, running"
+    return f"embedded, will use {find_server()}"
+
+
+def _node(settings: Settings) -> str:
+    dicom = settings.dicom
+    if (settings.data_dir / STATUS_FILE).exists():
+        return f"{dicom.ae_title} is listening on {dicom.host}:{dicom.port}"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((dicom.host, dicom.port))
+    return f"{dicom.ae_title} can listen on {dicom.host}:{dicom.port}"
+
+
+def _model(spec: str) -> str:
+    bundle = resolve_bundle(spec, Path.cwd())
+    manifest = read_manifest(bundle)
+    weights = bundle / manifest.weights.file
+    if not weights.is_file():
+        raise FileNotFoundError(f"its weights {manifest.weights.file} are missing")
+    return f"{manifest.title} {manifest.version}"
+
+
+def _show(findings: list[Finding]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "what", "found", "fix"):
+        table.add_column(column, overflow="fold")
+    for item in findings:
+        mark = "[green]ok[/green]" if item.good else "[red]FAIL[/red]"
+        table.add_row(mark, item.what, item.found.replace("[", r"\["), item.fix)
+    Console().print(table)

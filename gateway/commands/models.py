@@ -1,0 +1,99 @@
+"""`hilum models`: the bundles a site can run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.domain.errors import BundleInvalid, ConfigurationError
+from gateway.manifest import Manifest, builtin_bundles, bundle_digest, read_manifest, resolve_bundle
+from gateway.settings import read_settings
+
+
+def bundles(config: Path | None) -> Mapping[str, Path]:
+    """Name -> bundle directory: the configured models, then what ships with Hilum under its own name."""
+    configured = {
+        name: resolve_bundle(entry.bundle, Path.cwd()) for name, entry in read_settings(config).models.items()
+    }
+    shipped = {read_manifest(path).name: path for path in builtin_bundles()}
+    return {**{name: path for name, path in shipped.items() if name not in configured}, **configured}
+
+
+def find(config: Path | None, name: str) -> Path:
+    """The bundle of that name, or that directory; raises ConfigurationError."""
+    known = bundles(config)
+    if name in known:
+        return known[name]
+    if Path(name).is_dir() or name.startswith("builtin:"):
+        return resolve_bundle(name, Path.cwd())
+    raise ConfigurationError(f"no model is called {name!r}; known are {', '.join(sorted(known)) or 'none'}")
+
+
+def list_models(config: Path | None, as_json: bool) -> None:
+    """All bundles, one row each."""
+    found = [_row(name, path) for name, path in bundles(config).items()]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "version", "title", "takes", "puts out", "ready"):
+        table.add_column(column, overflow="fold")
+    for row in found:
+        table.add_row(*(str(row[key]) for key in ("name", "version", "title", "takes", "puts_out", "ready")))
+    Console().print(table, markup=False)
+
+
+def show_model(config: Path | None, name: str, as_json: bool) -> None:
+    """One bundle's manifest and digest."""
+    path = find(config, name)
+    manifest = read_manifest(path)
+    values = {"bundle": str(path), "digest": bundle_digest(path), **manifest.model_dump(mode="json")}
+    if as_json:
+        print(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(f"[bold]{manifest.title}[/bold] {manifest.version} ({manifest.license})")
+    console.print(f"{manifest.intended_use}\n", markup=False)
+    console.print_json(json.dumps(values, ensure_ascii=False))
+
+
+def verify_model(config: Path | None, name: str, as_json: bool) -> int:
+    """Has the worker's own code check a bundle; returns the exit status."""
+    return _worker_tool("verify", [str(find(config, name))], as_json)
+
+
+def prepare_models(as_json: bool) -> int:
+    """Fetches or converts the weights of the bundles that ship with Hilum; returns the exit status."""
+    return _worker_tool("prepare", [], as_json)
+
+
+def _worker_tool(action: str, arguments: list[str], as_json: bool) -> int:
+    flags = ["--json"] if as_json else []
+    return subprocess.call([sys.executable, "-m", "workers.models", action, *arguments, *flags])
+
+
+def _row(name: str, path: Path) -> dict[str, Any]:
+    try:
+        manifest = read_manifest(path)
+    except BundleInvalid as error:
+        return {"name": name, "version": "", "title": "", "takes": "", "puts_out": "", "ready": error.message}
+    return {
+        "name": name,
+        "version": manifest.version,
+        "title": manifest.title,
+        "takes": "/".join(manifest.input.modality),
+        "puts_out": _puts_out(manifest),
+        "ready": "yes" if (path / manifest.weights.file).is_file() else "no: run `hilum models prepare`",
+    }
+
+
+def _puts_out(manifest: Manifest) -> str:
+    segments = ", ".join(segment.label for segment in manifest.output.segments)
+    return f"{manifest.output.kind}: {segments}"

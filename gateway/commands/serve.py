@@ -1,0 +1,193 @@
+"""`hilum serve`, `hilum gateway`, `hilum worker`: the long-running roles, alone or as one process tree."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from gateway import bootstrap
+from gateway.domain.errors import HilumError
+from gateway.observe.logs import configure, log
+from gateway.settings import Settings, read_settings
+from gateway.store.ledger import SqlLedger
+from gateway.store.lock import exclusive
+from gateway.submit.broker import CeleryBroker
+from gateway.submit.embedded import EmbeddedBroker
+
+_ROUND = 0.2  # seconds between rounds of the pipeline
+_WORKER_GRACE = 15.0  # seconds a worker gets to give its job back
+STATUS_FILE = "serve.json"
+
+
+def serve(config: Path | None, *, workers: int = 1) -> None:
+    """Runs the gateway, its broker and its workers until SIGTERM or SIGINT; raises HilumError when it cannot start."""
+    configure()
+    settings = read_settings(config)
+    stop = _stop_signal()
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(settings.data_dir))
+        ledger = bootstrap.make_ledger(settings)
+        stack.callback(ledger.close)
+        ledger.recover()
+        spool = bootstrap.make_spool(settings)
+        if swept := spool.sweep():
+            log().warning("half-written files of an earlier run removed", files=swept)
+        broker = _embedded(settings, stack)
+        url = broker.url if broker else settings.broker.url
+        bell = CeleryBroker(url)
+        stack.callback(bell.close)
+        pipeline = bootstrap.make_pipeline(settings, ledger, spool, bell)
+        node = bootstrap.make_node(settings, ledger, spool)
+        node.start()
+        stack.callback(node.stop)
+        for dispatcher in bootstrap.make_dispatchers(settings, ledger, spool):
+            dispatcher.start()
+            stack.callback(dispatcher.stop)
+        crew = [WorkerProcess(config, url, ledger) for _ in range(workers)]
+        for member in crew:
+            member.start()
+            stack.callback(member.stop)
+        status = _Status(settings, node.port, broker, crew)
+        stack.callback(status.remove)
+        status.write()
+        log().info("ready", dicom_port=node.port, workers=workers)
+        _run(stop, settings, pipeline.advance, [pipeline.take_back_lost], [broker, *crew], status)
+        log().info("stopping")
+
+
+def run_worker(config: Path | None) -> int:
+    """Runs one worker in the foreground, as its own process would."""
+    settings = read_settings(config)
+    url = EmbeddedBroker(settings.data_dir).url if settings.broker.url == "embedded" else settings.broker.url
+    return subprocess.call(_worker_command(config, url))
+
+
+class WorkerProcess:
+    """A worker under watch: started again when it dies, its jobs queued again at once."""
+
+    def __init__(self, config: Path | None, broker_url: str, ledger: SqlLedger) -> None:
+        self._config, self._url, self._ledger = config, broker_url, ledger
+        self._owner = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id; 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        """Starts the process."""
+        self._owner = f"{os.getpid()}:{uuid.uuid4().hex}"
+        command = [*_worker_command(self._config, self._url), "--name", self._owner]
+        # A session of its own: Ctrl-C reaches only the gateway, which then stops its workers in order.
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def revive(self) -> bool:
+        """Starts the worker again where it has died, and queues the job it had; says whether it had died."""
+        if self._process is None or self._process.poll() is None:
+            return False
+        code = self._process.returncode
+        taken = self._ledger.take_back(self._owner)
+        log(stage="submit").error("worker died", exit_status=code, jobs=list(taken))
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        """Asks the worker to give back what it has and end, and ends it if it does not."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=_WORKER_GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._ledger.take_back(self._owner)
+
+
+class _Status:
+    """Which processes and ports there are, for people and for tests."""
+
+    def __init__(self, settings: Settings, port: int, broker: EmbeddedBroker | None, crew: list[WorkerProcess]) -> None:
+        self._file = settings.data_dir / STATUS_FILE
+        self._port, self._broker, self._crew = port, broker, crew
+
+    def write(self) -> None:
+        values = {
+            "pid": os.getpid(),
+            "dicom_port": self._port,
+            "broker_pid": self._broker.pid if self._broker else 0,
+            "worker_pids": [member.pid for member in self._crew],
+        }
+        temporary = self._file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(values))
+        temporary.rename(self._file)
+
+    def remove(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
+def _run(
+    stop: threading.Event,
+    settings: Settings,
+    advance: Callable[[], None],
+    reconcile: list[Callable[[], None]],
+    watched: list[EmbeddedBroker | WorkerProcess | None],
+    status: _Status,
+) -> None:
+    next_reconcile = 0.0
+    while not stop.wait(_ROUND):
+        _guarded(advance)
+        if any([_guarded(part.revive) for part in watched if part is not None]):
+            status.write()
+        if time.monotonic() >= next_reconcile:
+            next_reconcile = time.monotonic() + settings.jobs.reconcile
+            for step in reconcile:
+                _guarded(step)
+
+
+def _guarded(step: Callable[[], object]) -> object:
+    try:
+        return step()
+    # The edge of the process: a full disk or a busy database must not end it, and a defect in one step not the others.
+    except Exception as error:
+        if isinstance(error, HilumError):
+            log().error("step failed", step=step.__qualname__, reason=error.message)
+        else:
+            log().exception("step failed", step=step.__qualname__)
+        return None
+
+
+def _embedded(settings: Settings, stack: ExitStack) -> EmbeddedBroker | None:
+    if settings.broker.url != "embedded":
+        return None
+    broker = EmbeddedBroker(settings.data_dir)
+    broker.start()
+    stack.callback(broker.stop)
+    return broker
+
+
+def _worker_command(config: Path | None, broker_url: str) -> list[str]:
+    options = ["--config", str(config)] if config else []
+    return [sys.executable, "-m", "workers.app", *options, "--broker", broker_url]
+
+
+def _stop_signal() -> threading.Event:
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop

@@ -1,0 +1,190 @@
+"""`hilum studies`, `jobs`, `deliveries`, `explain`, `dead-letters`, `replay`: what happened, and again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway import bootstrap
+from gateway.domain.errors import ConfigurationError, NotFound
+from gateway.domain.ids import JobId, StudyUID
+from gateway.domain.messages import Outcome
+from gateway.settings import read_settings
+from gateway.store.ledger import SqlLedger
+
+
+def open_for_reading(config: Path | None) -> SqlLedger:
+    """The site's ledger; raises ConfigurationError where there is none yet."""
+    settings = read_settings(config)
+    if settings.ledger.url == "sqlite" and not (settings.data_dir / "ledger.db").exists():
+        raise ConfigurationError(
+            f"no ledger in {settings.data_dir}: has `hilum serve` been started with this configuration?"
+        )
+    return bootstrap.make_ledger(settings)
+
+
+def show_studies(config: Path | None, limit: int, as_json: bool) -> None:
+    """Studies, newest first."""
+    rows = open_for_reading(config).list_studies(limit)
+    columns = {
+        "uid": str,
+        "state": str,
+        "instances": str,
+        "last_stored_at": _time,
+        "open_associations": str,
+        "reason": str,
+    }
+    _print("studies", rows, columns, as_json)
+
+
+def show_jobs(config: Path | None, limit: int, as_json: bool) -> None:
+    """Jobs, newest first."""
+    rows = open_for_reading(config).list_jobs(limit)
+    columns = {
+        "id": str, "model": str, "state": str, "attempts_failed": str, "attempts_lost": str,
+        "created_at": _time, "finished_at": _time, "reason": str,
+    }  # fmt: skip
+    _print("jobs", rows, columns, as_json)
+
+
+def show_deliveries(config: Path | None, limit: int, as_json: bool) -> None:
+    """Deliveries, newest first."""
+    _print("deliveries", open_for_reading(config).list_deliveries(limit), _DELIVERY, as_json)
+
+
+def show_dead_letters(config: Path | None, as_json: bool) -> None:
+    """All that was given up or held back."""
+    found = open_for_reading(config).dead_letters()
+    if as_json:
+        _json(found)
+        return
+    _print("quarantined studies", found["studies"], {"uid": str, "instances": str, "reason": str}, False)
+    _print(
+        "dead and quarantined jobs", found["jobs"], {"id": str, "study_uid": str, "state": str, "reason": str}, False
+    )
+    _print("undelivered", found["deliveries"], _DELIVERY, False)
+    _print(
+        "conflicting instances", found["conflicts"], {"sop_instance_uid": str, "sha256": str, "calling_ae": str}, False
+    )
+
+
+def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
+    """Everything about one study: what came, why it was released, what ran, what went where."""
+    found = open_for_reading(config).explain(StudyUID(study_uid))
+    if as_json:
+        _json(found)
+        return
+    console = Console()
+    study = found["study"]
+    console.print(f"[bold]Study {study['uid']}[/bold]: {study['state']}, {study['instances']} instances")
+    console.print(f"  {study['reason']}", markup=False)
+    series = {
+        "series_uid": str,
+        "modality": str,
+        "instances": str,
+        "calling_ae": str,
+        "first_at": _time,
+        "last_at": _time,
+    }
+    _print("series", found["series"], series, False)
+    _story(console, found["events"])
+    for job in found["jobs"]:
+        _measurements(console, job)
+    _print("deliveries", found["deliveries"], _DELIVERY, False)
+
+
+def replay(config: Path | None, what: str, which: str) -> str:
+    """Does a study's routing, a job or a delivery again; returns a sentence. `which` is an id, or `all` dead ones."""
+    ledger = open_for_reading(config)
+    dead = ledger.dead_letters()
+    actions: dict[str, tuple[Callable[[Any], None], Sequence[Any]]] = {
+        "study": (lambda uid: ledger.replay_study(StudyUID(uid)), [row["uid"] for row in dead["studies"]]),
+        "job": (lambda job: ledger.replay_job(JobId(job)), [row["id"] for row in dead["jobs"]]),
+        "delivery": (lambda number: ledger.replay_delivery(_number(number)), [row["id"] for row in dead["deliveries"]]),
+    }
+    if what not in actions:
+        raise ConfigurationError(f"cannot replay a {what!r}: say study, job or delivery")
+    act, everything = actions[what]
+    chosen = everything if which == "all" else [which]
+    for item in chosen:
+        act(item)
+    return f"{len(chosen)} {what}{'' if len(chosen) == 1 else 's'} will be done again by the running gateway"
+
+
+def _number(text: Any) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise NotFound(f"no delivery {text!r}: deliveries have numbers") from None
+
+
+def _time(value: Any) -> str:
+    return "" if value is None else datetime.fromtimestamp(float(value)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+_DELIVERY: dict[str, Callable[[Any], str]] = {
+    "id": str, "destination": str, "role": str, "key": str, "state": str, "attempts": str, "next_try": _time,
+    "last_answer": str,
+}  # fmt: skip
+
+
+def _story(console: Console, events: Sequence[dict[str, Any]]) -> None:
+    table = Table(title="what happened", title_justify="left", box=None, pad_edge=False)
+    for name in ("time", "after", "what", "detail"):
+        table.add_column(name, overflow="fold")
+    start = events[0]["at"] if events else 0.0
+    for event in events:
+        table.add_row(_time(event["at"]), f"+{event['at'] - start:.2f} s", event["what"], event["detail"])
+    console.print(table)
+
+
+def _measurements(console: Console, job: dict[str, Any]) -> None:
+    outcome = job["outcome"] or {}
+    console.print(f"[bold]job {job['id']}[/bold] {job['model']}: {job['state']} {job['reason']}")
+    for item in outcome.get("measurements", []):
+        console.print(f"  {item['name']['meaning']}: {item['value']:.1f} {item['unit']['value']}")
+    for flag in outcome.get("flags", []):
+        console.print(f"  flagged: {flag}", markup=False)
+    times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in outcome.get("timings", {}).items())
+    if times:
+        console.print(f"  {times}")
+
+
+def _json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _print(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Callable[[Any], str]], as_json: bool) -> None:
+    if as_json:
+        _json(list(rows))
+        return
+    table = Table(title=f"{title} ({len(rows)})", title_justify="left", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name.removesuffix("_at").replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[name] is None else show(row[name]) for name, show in columns.items()))
+    Console().print(table, markup=False)
+
+
+def show_processed(outcome: Outcome, files: Sequence[Path], skipped: int, as_json: bool) -> None:
+    """What `hilum process` made."""
+    if as_json:
+        _json({**dataclasses.asdict(outcome), "files": [str(file) for file in files], "skipped": skipped})
+        return
+    console = Console()
+    console.print(f"[bold]{outcome.model.name} {outcome.model.version}[/bold] on {outcome.source_instances} instances")
+    for item in outcome.measurements:
+        console.print(f"  {item.name.meaning}: {item.value:.1f} {item.unit.value}")
+    for flag in outcome.flags:
+        console.print(f"  flagged: {flag}", markup=False)
+    for file in files:
+        console.print(f"  wrote {file}", markup=False)
+    if skipped:
+        console.print(f"  {skipped} files are not DICOM and were left out")

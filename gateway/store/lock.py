@@ -1,0 +1,31 @@
+"""One gateway for one data directory: two would both believe that the other's open associations are lost."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gateway.domain.errors import ServiceUnavailable
+
+
+@contextmanager
+def exclusive(data_dir: Path) -> Iterator[None]:
+    """Holds the data directory; raises ServiceUnavailable where another process holds it. Ends with the process."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(data_dir / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ServiceUnavailable(f"data_dir {data_dir} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ServiceUnavailable(
+            f"another gateway is using data_dir {data_dir}; stop it, or set another data_dir"
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(handle)
