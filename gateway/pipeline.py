@@ -11,21 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.deliver import plan
-from gateway.domain.errors import MessageInvalid
-from gateway.domain.ids import DestinationName, ModelName
-from gateway.domain.job import DeliveryDraft, Job, Payload
-from gateway.domain.ports import Broker, Clock, Spool, StudyRecord
-from gateway.domain.study import Header
+from gateway.domain.errors import ConfigurationError, MessageInvalid
+from gateway.domain.ids import DestinationName, JobId, ModelName
+from gateway.domain.job import Job
+from gateway.domain.ports import Broker, Clock, Ledger, Spool, StudyRecord
+from gateway.domain.study import Header, Series
 from gateway.hold import assembly
 from gateway.hold.settings import Hold
 from gateway.observe.logs import log
-from gateway.report.oru import OruContent
 from gateway.route import selection
-from gateway.store.ledger import SqlLedger
 from gateway.submit.jobkey import job_key
 
-Compose = Callable[[OruContent], bytes]
-"""Writes the message for one EHR destination; raises MessageInvalid."""
+Compose = Callable[[Job, Header, str], bytes]
+"""Writes the message about a job for one EHR destination: the source's header, the control id; raises MessageInvalid."""
 
 _RING_BACK_OFF = 15.0  # seconds; doubles for a job that stays queued
 _RINGS_AT_ONCE = 20
@@ -35,7 +33,7 @@ _RINGS_AT_ONCE = 20
 class Pipeline:
     """Moves studies and jobs from stage to stage."""
 
-    ledger: SqlLedger
+    ledger: Ledger
     spool: Spool
     broker: Broker
     clock: Clock
@@ -88,7 +86,7 @@ class Pipeline:
         for job in self.ledger.ready_jobs():
             try:
                 self.ledger.plan(job.id, plan.plan(job, self.roles, self._write_messages(job)))
-            except MessageInvalid as error:
+            except (MessageInvalid, ConfigurationError) as error:
                 self.ledger.hold_back(job.id, error.message)
 
     def take_back_lost(self) -> None:
@@ -104,24 +102,16 @@ class Pipeline:
         holds = [self.holds[rule.name] for rule in selection.matching(study, self.rules)]
         return assembly.longest(holds, self.default_hold)
 
-    def _write_messages(self, job: Job) -> list[DeliveryDraft]:
+    def _write_messages(self, job: Job) -> dict[DestinationName, plan.PlannedMessage]:
         names = [name for name in job.draft.deliver if name in self.messages]
         header = self.ledger.input_instances(job.id)[0].header if names else None
-        return [self._write_message(job, header, name) for name in names if header]
+        return {name: self._write_message(job, header, name) for name in names if header}
 
-    def _write_message(self, job: Job, header: Header, destination: DestinationName) -> DeliveryDraft:
+    def _write_message(self, job: Job, header: Header, destination: DestinationName) -> plan.PlannedMessage:
         control_id = plan.control_id(job.id, destination)
-        content = OruContent.of(job, header, control_id)
-        file = self.spool.put(f"message {control_id}", [self.messages[destination](content)])
-        return DeliveryDraft(
-            job_id=job.id,
-            destination=destination,
-            payload=Payload.MESSAGE,
-            role="oru",
-            key=control_id,
-            file=file,
-        )
+        message = self.messages[destination](job, header, control_id)
+        return plan.PlannedMessage(control_id=control_id, file=self.spool.put(f"message {control_id}", [message]))
 
 
-def _key(series: selection.Series, model: selection.Model) -> selection.JobId:
+def _key(series: Series, model: selection.Model) -> JobId:
     return job_key(series.first.study_uid, series.uid, series.input_set(), model.digest)

@@ -66,15 +66,15 @@ def make_app(worker: Worker, broker_url: str) -> Celery:
 def knock_for_ever(worker: Worker, every: float) -> None:
     """Looks into the ledger when nobody rings: a broker that is away costs seconds, not progress."""
     while True:
-        time.sleep(every * random.uniform(0.8, 1.2))  # noqa: S311
         _guarded(worker.knock)
+        time.sleep(every * random.uniform(0.8, 1.2))  # noqa: S311
 
 
 def _guarded(work: object) -> None:
     try:
         work()  # type: ignore[operator]
     # The process must go on: what failed is in the ledger or comes back when its lease runs out.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         text = error.message if isinstance(error, HilumError) else ""
         log(stage="worker").error("worker trouble", error=type(error).__name__, reason=text)
 

@@ -134,7 +134,9 @@ class Worker:
     def _keep(self, outcome: Outcome, output: Path) -> Outcome:
         """Moves result objects into the spool, durable, and names them by their keys."""
         kept = [
-            dataclasses.replace(item, file=self._spool.put(f"result {item.sop_instance_uid}", [(output / item.file).read_bytes()]))
+            dataclasses.replace(
+                item, file=self._spool.put(f"result {item.sop_instance_uid}", [(output / item.file).read_bytes()])
+            )
             for item in outcome.objects
         ]
         return dataclasses.replace(outcome, objects=tuple(kept))

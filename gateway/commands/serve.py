@@ -160,7 +160,7 @@ def _guarded(step: Callable[[], object]) -> object:
     try:
         return step()
     # The edge of the process: a full disk or a busy database must not end it, and a defect in one step not the others.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         if isinstance(error, HilumError):
             log().error("step failed", step=step.__qualname__, reason=error.message)
         else:

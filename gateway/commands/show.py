@@ -19,6 +19,8 @@ from gateway.domain.messages import Outcome
 from gateway.settings import read_settings
 from gateway.store.ledger import SqlLedger
 
+_Columns = dict[str, Callable[[Any], str]]
+
 
 def open_for_reading(config: Path | None) -> SqlLedger:
     """The site's ledger; raises ConfigurationError where there is none yet."""
@@ -33,7 +35,7 @@ def open_for_reading(config: Path | None) -> SqlLedger:
 def show_studies(config: Path | None, limit: int, as_json: bool) -> None:
     """Studies, newest first."""
     rows = open_for_reading(config).list_studies(limit)
-    columns = {
+    columns: _Columns = {
         "uid": str,
         "state": str,
         "instances": str,
@@ -47,7 +49,7 @@ def show_studies(config: Path | None, limit: int, as_json: bool) -> None:
 def show_jobs(config: Path | None, limit: int, as_json: bool) -> None:
     """Jobs, newest first."""
     rows = open_for_reading(config).list_jobs(limit)
-    columns = {
+    columns: _Columns = {
         "id": str, "model": str, "state": str, "attempts_failed": str, "attempts_lost": str,
         "created_at": _time, "finished_at": _time, "reason": str,
     }  # fmt: skip
@@ -129,7 +131,7 @@ def _time(value: Any) -> str:
     return "" if value is None else datetime.fromtimestamp(float(value)).strftime("%Y-%m-%d %H:%M:%S")
 
 
-_DELIVERY: dict[str, Callable[[Any], str]] = {
+_DELIVERY: _Columns = {
     "id": str, "destination": str, "role": str, "key": str, "state": str, "attempts": str, "next_try": _time,
     "last_answer": str,
 }  # fmt: skip
@@ -161,7 +163,7 @@ def _json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def _print(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, Callable[[Any], str]], as_json: bool) -> None:
+def _print(title: str, rows: Sequence[dict[str, Any]], columns: _Columns, as_json: bool) -> None:
     if as_json:
         _json(list(rows))
         return

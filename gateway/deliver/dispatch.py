@@ -78,7 +78,9 @@ class Dispatcher:
             return 0
         receipts = self._answers(batch)
         for delivery in batch:
-            receipt = receipts.get(delivery.draft.key) or Receipt(verdict=Verdict.RETRY, answer="not tried: an earlier one waits")
+            receipt = receipts.get(delivery.draft.key) or Receipt(
+                verdict=Verdict.RETRY, answer="not tried: an earlier one waits"
+            )
             self._settle(delivery, receipt)
         return len(batch)
 
@@ -86,7 +88,7 @@ class Dispatcher:
         try:
             return self._send(batch)
         # One destination's trouble, even a defect of ours, must not end its dispatcher: the rows wait and are tried again.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._log.exception("delivery failed", error=type(error).__name__)
             answer = error.message if isinstance(error, HilumError) else f"internal error: {type(error).__name__}"
             return {item.draft.key: Receipt(verdict=Verdict.RETRY, answer=answer) for item in batch}

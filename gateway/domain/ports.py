@@ -115,6 +115,10 @@ class IntakeLedger(Protocol):
         """An association ended; how is `released`, `aborted` or `lost`."""
         ...
 
+    def instance(self, uid: InstanceUID) -> Instance | None:
+        """One stored instance."""
+        ...
+
     def add_instance(self, instance: Instance) -> str:
         """Makes an instance durable; says `new`, `duplicate` (same content) or `conflict` (other content, not kept as input)."""
         ...
@@ -203,6 +207,10 @@ class OutboxLedger(Protocol):
 class Ledger(IntakeLedger, RoutingLedger, JobLedger, OutboxLedger, Protocol):
     """The truth about every study, job and delivery."""
 
-    def instance(self, uid: InstanceUID) -> Instance | None:
-        """One stored instance."""
+    def unheard(self, limit: int, back_off: float) -> Sequence[JobId]:
+        """Queued jobs to ring for now: each rings at once, then less and less often."""
+        ...
+
+    def take_back(self, owner: str | None = None) -> Sequence[JobId]:
+        """Jobs whose lease is over, or all of one owner that is known to be gone, are queued again."""
         ...

@@ -35,7 +35,9 @@ def decide(record: StudyRecord, hold: Hold, now: float) -> Release | Wait:
     if record.open_associations:
         return Wait(until=record.last_stored_at + hold.limit)
     if hold.association_is_study and record.all_released:
-        return Release(reason=f"{count}; its association was released, and this sender puts a study into one association")
+        return Release(
+            reason=f"{count}; its association was released, and this sender puts a study into one association"
+        )
     if quiet < hold.quiet:
         return Wait(until=record.last_stored_at + hold.quiet)
     ended = "every association released" if record.all_released else "no association open, not all ended in good order"

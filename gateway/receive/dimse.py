@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway.domain.errors import ConfigurationError, HilumError, InvalidIdentifier, ServiceUnavailable
@@ -27,6 +27,8 @@ _config.LOG_RESPONSE_IDENTIFIERS = False
 # Every storage class is taken, also those newer than the dictionary here (Label Map Segmentation, say) and private
 # ones, each in the transfer syntax that the sender likes best: what is stored is what was sent.
 _config.UNRESTRICTED_STORAGE_SERVICE = True
+
+_SENDER = "_hilum_sender"  # where an association keeps who is on the other side
 
 
 class DimseNode:
@@ -86,14 +88,14 @@ class DimseNode:
 
     def _on_requested(self, event: evt.Event) -> None:
         requestor = event.assoc.requestor
-        primitive = requestor.primitive
+        primitive: Any = requestor.primitive
         rejection = admit(
             primitive.calling_ae_title or "", primitive.called_ae_title or "", requestor.address or "", self._settings
         )
         if rejection is None:
             try:
                 calling = AETitle(primitive.calling_ae_title)
-                event.assoc.hilum_sender = self._receiver.opened(calling, requestor.address)
+                vars(event.assoc)[_SENDER] = self._receiver.opened(calling, requestor.address or "")
             except (HilumError, InvalidIdentifier):
                 rejection = NOT_NOW
         if rejection is not None:
@@ -105,11 +107,12 @@ class DimseNode:
         event.assoc.kill()  # waits until the answer is out and the peer has closed
 
     def _on_accepted(self, event: evt.Event) -> None:
-        sender: Sender = event.assoc.hilum_sender
+        sender: Sender = vars(event.assoc)[_SENDER]
         self._log.info("association", association=sender.association, calling_ae=sender.calling_ae)
 
     def _on_store(self, event: evt.Event) -> Dataset:
-        request, sender = event.request, event.assoc.hilum_sender
+        request: Any = event.request
+        sender: Sender = vars(event.assoc)[_SENDER]
         answer = self._receiver.store(
             StoreRequest(
                 sop_class_uid=str(request.AffectedSOPClassUID),
@@ -122,7 +125,7 @@ class DimseNode:
         return _status(answer)
 
     def _on_closed(self, event: evt.Event, how: str) -> None:
-        sender = event.assoc.__dict__.pop("hilum_sender", None)  # the first of these events is the true one
+        sender = vars(event.assoc).pop(_SENDER, None)  # the first of these events is the true one
         if sender is not None:
             self._receiver.closed(sender, how)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
+from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     PYDICOM_IMPLEMENTATION_UID,
@@ -76,10 +77,10 @@ def part10_prefix(header: Header) -> bytes:
     meta.TransferSyntaxUID = header.transfer_syntax_uid
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     meta.ImplementationVersionName = "HILUM"
-    buffer = BytesIO()
+    buffer = DicomBytesIO()
     buffer.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(buffer, meta)
-    return buffer.getvalue()
+    return buffer.parent.getvalue()
 
 
 def _parse(data: bytes | memoryview, syntax: str) -> Dataset:

