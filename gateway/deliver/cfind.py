@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from enum import Enum
 
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_partial
-from pydicom.tag import BaseTag
 from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
 from gateway.deliver.dimse import Dialer, NoAssociation
+from gateway.deliver.part10 import place
 from gateway.domain.ports import ObjectFile
 
-_SERIES_INSTANCE_UID = 0x0020000E
 _PENDING = (0xFF00, 0xFF01)
 
 
@@ -56,14 +54,10 @@ def _find(association: Association, one: ObjectFile) -> Presence:
 
 
 def _query(one: ObjectFile) -> Dataset:
-    def behind(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-        return int(tag) > _SERIES_INSTANCE_UID
-
-    with one.path.open("rb") as file:
-        head = read_partial(file, stop_when=behind)
+    study, series = place(one.path)
     query = Dataset()
     query.QueryRetrieveLevel = "IMAGE"
-    query.StudyInstanceUID = head.StudyInstanceUID
-    query.SeriesInstanceUID = head.SeriesInstanceUID
+    query.StudyInstanceUID = study
+    query.SeriesInstanceUID = series
     query.SOPInstanceUID = one.sop_instance_uid
     return query

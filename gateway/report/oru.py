@@ -1,0 +1,251 @@
+"""ORU^R01 about the result of a job (HL7 v2.5.1 chapter 7). Pure: ids and times are given, the same give the same bytes.
+
+Field by field in docs/hl7.md. Everything is preliminary (OBR-25 and OBX-11 `P`): nobody has confirmed it yet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+from zoneinfo import ZoneInfo
+
+from gateway.domain.errors import MessageInvalid
+from gateway.domain.ids import digest
+from gateway.domain.job import Job
+from gateway.domain.messages import MeasurementResult, Outcome, SegmentResult
+from gateway.domain.study import Header, Patient
+from gateway.report.check import validated
+from gateway.report.er7 import coded, date, instant, join, moment, number, person, segment, text
+from gateway.report.settings import CHARSETS, Hl7Destination
+
+_PRELIMINARY = "P"  # HL7 tables 0123 and 0085
+_SECTIONS = {"CT": "CT", "MR": "NMR", "NM": "NMS", "PT": "NMS", "US": "RUS"}  # modality -> HL7 table 0074
+_STUDY = coded("113014", "DICOM Study", "DCM")
+_SERVICE = ("18748-4", "Diagnostic imaging study", "LN")
+_NARRATIVE = coded("59776-5", "Procedure findings", "LN")
+_REMARK = coded("48767-8", "Annotation comment", "LN")
+_ALTERED = (
+    "Some characters cannot be written in the character set of this message: they are missing, or a question mark."
+)
+_NOTICE = "AI result, preliminary, not verified by a person."
+
+
+@dataclass(frozen=True, kw_only=True)
+class OruContent:
+    """What a message says."""
+
+    outcome: Outcome
+    source: Header  # of any image of the source series: patient and study
+    control_id: str  # MSH-10
+    message_time: float  # MSH-7, seconds since the epoch
+    result_time: float  # OBR-22; a result that replaces another must have a later one
+    intended_use: str = ""
+
+    @classmethod
+    def from_outcome(
+        cls,
+        outcome: Outcome,
+        source: Header,
+        *,
+        control_id: str,
+        message_time: float,
+        result_time: float,
+        intended_use: str = "",
+    ) -> Self:
+        """About an outcome; raises MessageInvalid for one without a result."""
+        if outcome.status != "complete":
+            raise MessageInvalid(f"job {outcome.job_id} has no result to report")
+        return cls(
+            outcome=outcome,
+            source=source,
+            control_id=control_id,
+            message_time=message_time,
+            result_time=result_time,
+            intended_use=intended_use,
+        )
+
+    @classmethod
+    def of(cls, job: Job, source: Header, control_id: str, intended_use: str = "") -> Self:
+        """About a job that is done; its end is the time of result and message. Raises MessageInvalid without a result."""
+        if job.outcome is None:
+            raise MessageInvalid(f"job {job.id} has no result to report")
+        end = job.created_at if job.finished_at is None else job.finished_at
+        return cls.from_outcome(
+            job.outcome, source, control_id=control_id, message_time=end, result_time=end, intended_use=intended_use
+        )
+
+
+def build(content: OruContent, profile: Hl7Destination) -> bytes:
+    """The message in the character set of the destination, each segment ended by CR; raises MessageInvalid.
+
+    Characters that the set cannot express become `?`, and a remark says so. A name group that it cannot express at
+    all is left out where another can be. Ids are never altered: they are refused.
+    """
+    codec = CHARSETS[profile.charset]
+    source = _expressible(content.source, codec)
+    lines = list(_segments(content, source, profile, altered=False))
+    if not _can_write("".join(lines), codec) or source.patient != content.source.patient:
+        lines = list(_segments(content, source, profile, altered=True))
+    written = [line.encode(codec, "replace").decode(codec) for line in lines]
+    return validated(written, len(content.outcome.measurements)).encode(codec)
+
+
+def _segments(content: OruContent, source: Header, profile: Hl7Destination, *, altered: bool) -> Iterator[str]:
+    zone = ZoneInfo(profile.time_zone) if profile.time_zone else None
+    result_time = instant(content.result_time, zone)
+    yield _msh(content, profile, instant(content.message_time, zone))
+    yield _pid(source.patient)
+    filler = join("^", _filler_number(content), text(profile.sending_application))
+    yield segment("ORC", {1: "RE", 3: filler})
+    study_time = moment(source.study_date, source.study_time)
+    yield segment("OBR", _obr(source, filler, study_time, result_time))
+    model = content.outcome.model
+    build_name = f"{model.name} {model.version}"
+    common = {
+        11: _PRELIMINARY,
+        14: study_time,
+        17: coded(model.name, build_name, "99HILUM"),
+        18: "^".join(
+            (text(f"{build_name} {model.digest[:12]}"), text(model.manufacturer), text(model.device_uid), "ISO")
+        ),
+        19: result_time,
+    }
+    remarks = (_ALTERED,) if altered else ()
+    for position, observation in enumerate(_observations(content, source, remarks), start=1):
+        yield segment("OBX", {1: str(position), **observation, **common})
+
+
+def _msh(content: OruContent, profile: Hl7Destination, time: str) -> str:
+    fields = {
+        2: "^~\\&",
+        3: text(profile.sending_application),
+        4: text(profile.sending_facility),
+        5: text(profile.receiving_application),
+        6: text(profile.receiving_facility),
+        7: time,
+        9: "ORU^R01^ORU_R01",
+        10: text(content.control_id),
+        11: profile.processing_id,
+        12: profile.version,
+        18: profile.charset,
+    }
+    return segment("MSH", fields)
+
+
+def _pid(patient: Patient) -> str:
+    identifier = join("^", text(patient.patient_id), "", "", text(patient.issuer), "PI")
+    fields = {
+        1: "1",
+        3: identifier,
+        5: person(patient.name),
+        7: date(patient.birth_date),
+        8: patient.sex.strip() if patient.sex.strip() in ("M", "F", "O") else "",
+    }
+    return segment("PID", fields)
+
+
+def _obr(source: Header, filler: str, study_time: str, result_time: str) -> dict[int, str]:
+    description = source.study_description.strip()
+    return {
+        1: "1",
+        3: filler,
+        4: coded(*_SERVICE, *(("", description, "L") if description else ())),
+        7: study_time,
+        18: text(source.accession_number),
+        22: result_time,
+        24: _SECTIONS.get(source.modality, "RAD"),
+        25: _PRELIMINARY,
+    }
+
+
+def _observations(content: OruContent, source: Header, remarks: tuple[str, ...]) -> Iterator[dict[int, str]]:
+    outcome = content.outcome
+    labels = {item.number: item.label for item in outcome.segments}
+    yield {2: "ST", 3: _STUDY, 5: text(source.study_uid)}
+    for measurement in outcome.measurements:
+        yield _numeric(measurement, labels.get(measurement.segment or 0, ""))
+    for reference in outcome.objects:
+        yield _reference(reference.role, reference.sop_class_uid, reference.sop_instance_uid)
+    for sentence in _narrative(content, labels):
+        yield {2: "TX", 3: _NARRATIVE, 5: text(sentence)}
+    for sentence in (*outcome.flags, *remarks):
+        yield {2: "TX", 3: _REMARK, 5: text(sentence)}
+
+
+def _numeric(measurement: MeasurementResult, label: str) -> dict[int, str]:
+    name, unit = measurement.name, measurement.unit
+    alternate = ("", f"{name.meaning} of {label}", "99HILUM") if label else ()
+    try:
+        value = number(measurement.value)
+    except ValueError:
+        raise MessageInvalid(f"{name.meaning} is not a finite number") from None
+    return {
+        2: "NM",
+        3: coded(name.value, name.meaning, name.scheme, *alternate),
+        4: "" if measurement.segment is None else str(measurement.segment),
+        5: value,
+        6: coded(unit.value, unit.meaning, unit.scheme),
+    }
+
+
+def _reference(role: str, sop_class: str, sop_instance: str) -> dict[int, str]:
+    """A result object by its UIDs: RP (2.A.65) with the SOP instance as pointer and its class as type of data."""
+    title = {"seg": "DICOM Segmentation", "sr": "DICOM SR", "sr-data": "DICOM SR with data"}.get(role, f"DICOM {role}")
+    return {
+        2: "RP",
+        3: coded(role.upper(), title, "99HILUM"),
+        5: f"{text(sop_instance)}^{text(sop_class)}&&DCM^AP^DICOM",
+    }
+
+
+def _narrative(content: OruContent, labels: dict[int, str]) -> Iterator[str]:
+    model = content.outcome.model
+    yield f"{_NOTICE} Made by {model.name} {model.version} ({model.manufacturer})."
+    if content.intended_use:
+        yield f"Intended use: {content.intended_use}"
+    for measurement in content.outcome.measurements:
+        label = labels.get(measurement.segment or 0, "")
+        what = f"{measurement.name.meaning} of {label}" if label else measurement.name.meaning
+        yield f"{what}: {number(measurement.value)} {measurement.unit.value}"
+    yield from (f"{item.label}: nothing found" for item in content.outcome.segments if _is_empty(item))
+
+
+def _is_empty(item: SegmentResult) -> bool:
+    return item.voxels == 0
+
+
+def _filler_number(content: OruContent) -> str:
+    """OBR-3, the same for every version of a result, so that a later one replaces the earlier at the receiver.
+
+    Never the accession number: a receiver that replaces by OBR-3 would put this over the radiologist's report.
+    """
+    outcome = content.outcome
+    return digest("filler", content.source.study_uid, outcome.source_series_uid, outcome.model.name)[:20].upper()
+
+
+def _expressible(source: Header, codec: str) -> Header:
+    """The source as the character set can carry it; raises MessageInvalid for an id that it cannot express."""
+    for what, value in (
+        ("patient id", source.patient.patient_id + source.patient.issuer),
+        ("accession number", source.accession_number),
+    ):
+        if not _can_write(value, codec):
+            raise MessageInvalid(f"the {what} cannot be written in the character set of the destination")
+        if re.search(r"[\x00-\x1f\x7f]", value):
+            raise MessageInvalid(f"the {what} holds a control character")
+    groups = source.patient.name.split("=")
+    kept = [group if _can_write(group, codec) else "" for group in groups]
+    if not any(kept):
+        return source
+    name = "=".join(kept).rstrip("=")
+    return replace(source, patient=replace(source.patient, name=name))
+
+
+def _can_write(value: str, codec: str) -> bool:
+    try:
+        value.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
