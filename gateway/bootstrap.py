@@ -12,14 +12,15 @@ from gateway.deliver.settings import DicomDestination, DicomwebDestination
 from gateway.deliver.stow import StowPacs
 from gateway.domain.errors import BundleInvalid, ConfigurationError
 from gateway.domain.ids import DestinationName, ModelName, Sha256
-from gateway.domain.job import Priority
-from gateway.domain.ports import Broker, Clock, Ehr, Pacs
+from gateway.domain.job import Job, Priority
+from gateway.domain.ports import Broker, Ehr, Pacs
+from gateway.domain.study import Header
 from gateway.manifest import bundle_digest, read_manifest, resolve_bundle
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Compose, Pipeline
 from gateway.receive.dimse import DimseNode
 from gateway.receive.receiver import Receiver
 from gateway.report.mllp import MllpEhr
-from gateway.report.oru import build
+from gateway.report.oru import OruContent, build
 from gateway.report.settings import Hl7Destination
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule
@@ -79,14 +80,14 @@ def make_rules(settings: Settings) -> list[RoutingRule]:
 
 def make_pipeline(settings: Settings, ledger: SqlLedger, spool: LocalSpool, broker: Broker) -> Pipeline:
     """The pipeline with everything it needs."""
-    profiles = {name: item for name, item in settings.destinations.items() if isinstance(item, Hl7Destination)}
+    models = make_models(settings)
     return Pipeline(
         ledger=ledger,
         spool=spool,
         broker=broker,
         clock=SystemClock(),
         rules=make_rules(settings),
-        models=make_models(settings),
+        models=models,
         holds={rule.name: rule.hold for rule in settings.rules},
         default_hold=settings.hold,
         roles={
@@ -95,10 +96,20 @@ def make_pipeline(settings: Settings, ledger: SqlLedger, spool: LocalSpool, brok
             if not isinstance(item, Hl7Destination)
         },
         messages={
-            DestinationName(name): lambda content, profile=profile: build(content, profile)  # type: ignore[misc]
-            for name, profile in profiles.items()
+            DestinationName(name): _composer(item, models)
+            for name, item in settings.destinations.items()
+            if isinstance(item, Hl7Destination)
         },
     )
+
+
+def _composer(profile: Hl7Destination, models: Mapping[ModelName, Model]) -> Compose:
+    def compose(job: Job, source: Header, control_id: str) -> bytes:
+        model = models.get(job.draft.model)
+        intended_use = model.manifest.intended_use if model else ""
+        return build(OruContent.of(job, source, control_id, intended_use), profile)
+
+    return compose
 
 
 def make_node(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> DimseNode:
@@ -106,24 +117,31 @@ def make_node(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> Dimse
     return DimseNode(Receiver(spool, ledger, SystemClock(), settings.dicom), settings.dicom)
 
 
+def make_pacs(destination: DicomDestination | DicomwebDestination, ae_title: str) -> Pacs:
+    """The adapter of a destination of objects; `ae_title` is who we are."""
+    if isinstance(destination, DicomDestination):
+        return CStorePacs(destination, ae_title)
+    return StowPacs(destination)
+
+
 def make_destination(settings: Settings, name: str) -> Pacs | Ehr:
     """The adapter of one destination."""
     destination = settings.destinations[name]
-    if isinstance(destination, DicomDestination):
-        return CStorePacs(destination, settings.dicom.ae_title)
-    if isinstance(destination, DicomwebDestination):
-        return StowPacs(destination)
-    return MllpEhr(destination)
+    if isinstance(destination, Hl7Destination):
+        return MllpEhr(destination)
+    return make_pacs(destination, settings.dicom.ae_title)
 
 
 def make_dispatchers(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> list[Dispatcher]:
     """One dispatcher for each destination."""
-    clock: Clock = SystemClock()
-    sends: Mapping[str, Send] = {name: _send(make_destination(settings, name), spool) for name in settings.destinations}
-    return [Dispatcher(DestinationName(name), send, ledger, clock) for name, send in sends.items()]
+    return [
+        Dispatcher(DestinationName(name), _send(settings, name, spool), ledger, SystemClock())
+        for name in settings.destinations
+    ]
 
 
-def _send(destination: Pacs | Ehr, spool: LocalSpool) -> Send:
-    if isinstance(destination, MllpEhr):
-        return through_ehr(destination, spool)
-    return through_pacs(destination, spool)  # type: ignore[arg-type]
+def _send(settings: Settings, name: str, spool: LocalSpool) -> Send:
+    destination = settings.destinations[name]
+    if isinstance(destination, Hl7Destination):
+        return through_ehr(MllpEhr(destination), spool)
+    return through_pacs(make_pacs(destination, settings.dicom.ae_title), spool)

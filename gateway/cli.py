@@ -222,3 +222,7 @@ def main() -> None:
         sys.exit(error.exit_status)
     except BrokenPipeError:
         sys.exit(0)  # `hilum jobs | head`
+
+
+if __name__ == "__main__":
+    main()

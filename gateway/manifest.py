@@ -6,6 +6,8 @@ DICOM. Gateway (which series fits?) and workers (how to encode?) read the same f
 
 from __future__ import annotations
 
+import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -180,3 +182,41 @@ def read_manifest(bundle: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleInvalid(f"{bundle.name}/{FILE_NAME}: {where}: {first['msg']}") from error
+
+
+_BUILTIN = "builtin:"
+_NOT_THE_MODEL = {"docs", "__pycache__"}  # parts of a bundle that do not change what it computes
+
+
+def bundle_digest(bundle: Path) -> str:
+    """SHA-256 over the names and contents of all files of a bundle that decide what it computes."""
+    state = hashlib.sha256()
+    for file in sorted(path for path in bundle.rglob("*") if path.is_file()):
+        name = file.relative_to(bundle)
+        if _NOT_THE_MODEL.isdisjoint(name.parts) and not any(part.startswith(".") for part in name.parts):
+            state.update(f"{name.as_posix()}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    state.update(chunk)
+    return state.hexdigest()
+
+
+def resolve_bundle(spec: str, base: Path) -> Path:
+    """The directory of `builtin:NAME`, or of a path relative to `base`; raises BundleInvalid where there is none."""
+    if not spec.startswith(_BUILTIN):
+        path = (base / Path(spec).expanduser()).resolve()
+        if not path.is_dir():
+            raise BundleInvalid(f"no bundle in {path}")
+        return path
+    name = spec.removeprefix(_BUILTIN).replace("-", "_")
+    known = {path.name: path for path in builtin_bundles()}
+    if name not in known:
+        raise BundleInvalid(f"no bundle {spec!r} ships with Hilum; there are {', '.join(sorted(known)) or 'none'}")
+    return known[name]
+
+
+def builtin_bundles() -> list[Path]:
+    """The bundles that ship with Hilum; none where the worker's part is not installed."""
+    package = find_spec("workers")  # found, not imported: the gateway loads no model code
+    roots = [Path(root) / "bundles" for root in (package.submodule_search_locations or [])] if package else []
+    return sorted(file.parent for root in roots for file in root.glob(f"*/{FILE_NAME}"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.deliver import plan
 from gateway.domain.errors import ConfigurationError, MessageInvalid
 from gateway.domain.ids import DestinationName, JobId, ModelName
-from gateway.domain.job import Job
+from gateway.domain.job import DeliveryDraft, Job, Payload
 from gateway.domain.ports import Broker, Clock, Ledger, Spool, StudyRecord
 from gateway.domain.study import Header, Series
 from gateway.hold import assembly
@@ -102,15 +102,23 @@ class Pipeline:
         holds = [self.holds[rule.name] for rule in selection.matching(study, self.rules)]
         return assembly.longest(holds, self.default_hold)
 
-    def _write_messages(self, job: Job) -> dict[DestinationName, plan.PlannedMessage]:
+    def _write_messages(self, job: Job) -> list[DeliveryDraft]:
         names = [name for name in job.draft.deliver if name in self.messages]
         header = self.ledger.input_instances(job.id)[0].header if names else None
-        return {name: self._write_message(job, header, name) for name in names if header}
+        return [self._write_message(job, header, name) for name in names if header]
 
-    def _write_message(self, job: Job, header: Header, destination: DestinationName) -> plan.PlannedMessage:
+    def _write_message(self, job: Job, header: Header, destination: DestinationName) -> DeliveryDraft:
         control_id = plan.control_id(job.id, destination)
         message = self.messages[destination](job, header, control_id)
-        return plan.PlannedMessage(control_id=control_id, file=self.spool.put(f"message {control_id}", [message]))
+        file = self.spool.put(f"message {control_id}", [message])
+        return DeliveryDraft(
+            job_id=job.id,
+            destination=destination,
+            payload=Payload.MESSAGE,
+            role="oru",
+            key=control_id,
+            file=file,
+        )
 
 
 def _key(series: Series, model: selection.Model) -> JobId:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -52,15 +53,10 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("dicom node", lambda: _node(settings), "stop the other program, or set dicom.port")
     yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
     for name, entry in settings.models.items():
-        yield _try(
-            f"model {name}", lambda spec=entry.bundle: _model(spec), "run `hilum models prepare`, or mend the bundle"
-        )  # type: ignore[misc]
+        yield _try(f"model {name}", partial(_model, entry.bundle), "run `hilum models prepare`, or mend the bundle")
     for name in settings.destinations:
-        yield _try(
-            f"destination {name}",
-            lambda name=name: bootstrap.make_destination(settings, name).echo(),  # type: ignore[misc]
-            "is it running, do host, port and AE title match, does it know our AE title?",
-        )
+        fix = "is it running, do host, port and AE title match, does it know our AE title?"
+        yield _try(f"destination {name}", partial(_echo, settings, name), fix)
 
 
 def _try(what: str, look: Callable[[], str], fix: str) -> Finding:
@@ -116,6 +112,10 @@ def _model(spec: str) -> str:
     if not weights.is_file():
         raise FileNotFoundError(f"its weights {manifest.weights.file} are missing")
     return f"{manifest.title} {manifest.version}"
+
+
+def _echo(settings: Settings, name: str) -> str:
+    return bootstrap.make_destination(settings, name).echo()
 
 
 def _show(findings: list[Finding]) -> None:

@@ -87,7 +87,7 @@ def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
     study = found["study"]
     console.print(f"[bold]Study {study['uid']}[/bold]: {study['state']}, {study['instances']} instances")
     console.print(f"  {study['reason']}", markup=False)
-    series = {
+    series: _Columns = {
         "series_uid": str,
         "modality": str,
         "instances": str,

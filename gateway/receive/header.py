@@ -8,11 +8,12 @@ from io import BytesIO
 from typing import Any, TypeVar
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomIO
 from pydicom.filereader import read_dataset
-from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     PYDICOM_IMPLEMENTATION_UID,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
@@ -72,15 +73,14 @@ def read_header(data: bytes | memoryview, transfer_syntax_uid: str) -> Header:
 def part10_prefix(header: Header) -> bytes:
     """What stands before the dataset in a file (PS3.10 7.1): a zeroed preamble, `DICM`, and file meta information of ours."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = header.sop_class_uid
-    meta.MediaStorageSOPInstanceUID = header.sop_instance_uid
-    meta.TransferSyntaxUID = header.transfer_syntax_uid
+    meta.MediaStorageSOPClassUID = UID(header.sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(header.sop_instance_uid)
+    meta.TransferSyntaxUID = UID(header.transfer_syntax_uid)
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     meta.ImplementationVersionName = "HILUM"
-    buffer = DicomBytesIO()
-    buffer.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta)
-    return buffer.parent.getvalue()
+    buffer = BytesIO()
+    write_file_meta_info(DicomIO(buffer), meta)
+    return b"\0" * 128 + b"DICM" + buffer.getvalue()
 
 
 def _parse(data: bytes | memoryview, syntax: str) -> Dataset:
