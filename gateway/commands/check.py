@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import redis
-from rich.console import Console
 from rich.table import Table
 
 from gateway import bootstrap
 from gateway.commands.serve import STATUS_FILE
+from gateway.commands.show import console
 from gateway.domain.errors import HilumError
 from gateway.manifest import read_manifest, resolve_bundle
 from gateway.settings import Settings, read_settings
@@ -125,4 +125,4 @@ def _show(findings: list[Finding]) -> None:
     for item in findings:
         mark = "[green]ok[/green]" if item.good else "[red]FAIL[/red]"
         table.add_row(mark, item.what, item.found.replace("[", r"\["), item.fix)
-    Console().print(table)
+    console().print(table)

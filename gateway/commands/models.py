@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from gateway.commands.show import console
 from gateway.domain.errors import BundleInvalid, ConfigurationError
 from gateway.manifest import Manifest, builtin_bundles, bundle_digest, read_manifest, resolve_bundle
 from gateway.settings import read_settings
@@ -47,7 +47,7 @@ def list_models(config: Path | None, as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for row in found:
         table.add_row(*(str(row[key]) for key in ("name", "version", "title", "takes", "puts_out", "ready")))
-    Console().print(table, markup=False)
+    console().print(table, markup=False)
 
 
 def show_model(config: Path | None, name: str, as_json: bool) -> None:
@@ -58,10 +58,10 @@ def show_model(config: Path | None, name: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(values, indent=2, ensure_ascii=False))
         return
-    console = Console()
-    console.print(f"[bold]{manifest.title}[/bold] {manifest.version} ({manifest.license})")
-    console.print(f"{manifest.intended_use}\n", markup=False)
-    console.print_json(json.dumps(values, ensure_ascii=False))
+    out = console()
+    out.print(f"[bold]{manifest.title}[/bold] {manifest.version} ({manifest.license})")
+    out.print(f"{manifest.intended_use}\n", markup=False)
+    out.print_json(json.dumps(values, ensure_ascii=False))
 
 
 def verify_model(config: Path | None, name: str, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import MediaStorageDirectoryStorage
 from rich.console import Console
 from rich.progress import Progress
 
@@ -20,13 +21,14 @@ from gateway.domain.ports import ObjectFile
 
 
 def find_objects(source: Path) -> list[ObjectFile]:
-    """The DICOM files below a folder, sorted by name; others are left out."""
+    """The DICOM instances below a folder, sorted by name; other files, and directories of media, are left out."""
     found = []
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         try:
             meta = read_file_meta_info(file)
             classes, uid = str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID)
-            found.append(ObjectFile(sop_class_uid=classes, sop_instance_uid=uid, path=file))
+            if classes != MediaStorageDirectoryStorage:
+                found.append(ObjectFile(sop_class_uid=classes, sop_instance_uid=uid, path=file))
         except (InvalidDicomError, AttributeError, EOFError, OSError, ValueError):
             continue
     return found
@@ -67,5 +69,5 @@ def send_objects(
         raise ConfigurationError(f"cannot call {called_aet!r} at {host}:{port}: {error}") from error
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("C-STORE", total=len(objects))
-        pacs = CStorePacs(destination, calling_aet, on_answer=lambda: bar.advance(task))
+        pacs = CStorePacs(destination, calling_aet)
         return dict(pacs.store(objects))

@@ -26,6 +26,7 @@ from gateway.submit.embedded import EmbeddedBroker
 
 _ROUND = 0.2  # seconds between rounds of the pipeline
 _WORKER_GRACE = 15.0  # seconds a worker gets to give its job back
+_FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds before a dead worker is started again
 STATUS_FILE = "serve.json"
 
 
@@ -79,6 +80,9 @@ class WorkerProcess:
         self._config, self._url, self._ledger = config, broker_url, ledger
         self._owner = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._start_again: float | None = None  # set while a dead worker waits for its successor
+        self._delay = _FIRST_DELAY
 
     @property
     def pid(self) -> int:
@@ -91,16 +95,26 @@ class WorkerProcess:
         command = [*_worker_command(self._config, self._url), "--name", self._owner]
         # A session of its own: Ctrl-C reaches only the gateway, which then stops its workers in order.
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._started, self._start_again = time.monotonic(), None
 
     def revive(self) -> bool:
-        """Starts the worker again where it has died, and queues the job it had; says whether it had died."""
+        """Queues the job of a worker that has died at once, and starts the worker again; says whether it has."""
         if self._process is None or self._process.poll() is None:
             return False
-        code = self._process.returncode
-        taken = self._ledger.take_back(self._owner)
-        log(stage="submit").error("worker died", exit_status=code, jobs=list(taken))
+        if self._start_again is None:
+            self._mourn(self._process.returncode)
+        if self._start_again is not None and time.monotonic() < self._start_again:
+            return False
         self.start()
         return True
+
+    def _mourn(self, exit_status: int) -> None:
+        taken = self._ledger.take_back(self._owner)
+        log(stage="submit").error("worker died", exit_status=exit_status, jobs=list(taken))
+        lived = time.monotonic() - self._started
+        # One that dies as soon as it is started must not keep the machine busy with starting.
+        self._delay = _FIRST_DELAY if lived > _LONGEST_DELAY else min(2 * self._delay, _LONGEST_DELAY)
+        self._start_again = time.monotonic() + self._delay
 
     def stop(self) -> None:
         """Asks the worker to give back what it has and end, and ends it if it does not."""

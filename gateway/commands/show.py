@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -83,10 +84,10 @@ def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
     if as_json:
         _json(found)
         return
-    console = Console()
+    out = console()
     study = found["study"]
-    console.print(f"[bold]Study {study['uid']}[/bold]: {study['state']}, {study['instances']} instances")
-    console.print(f"  {study['reason']}", markup=False)
+    out.print(f"[bold]Study {study['uid']}[/bold]: {study['state']}, {study['instances']} instances")
+    out.print(f"  {study['reason']}", markup=False)
     series: _Columns = {
         "series_uid": str,
         "modality": str,
@@ -96,9 +97,9 @@ def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
         "last_at": _time,
     }
     _print("series", found["series"], series, False)
-    _story(console, found["events"])
+    _story(out, found["events"])
     for job in found["jobs"]:
-        _measurements(console, job)
+        _measurements(out, job)
     _print("deliveries", found["deliveries"], _DELIVERY, False)
 
 
@@ -120,6 +121,11 @@ def replay(config: Path | None, what: str, which: str) -> str:
     return f"{len(chosen)} {what}{'' if len(chosen) == 1 else 's'} will be done again by the running gateway"
 
 
+def console() -> Console:
+    """Standard output; wide where nobody looks, so that a pipe gets whole identifiers."""
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
 def _number(text: Any) -> int:
     try:
         return int(text)
@@ -137,26 +143,26 @@ _DELIVERY: _Columns = {
 }  # fmt: skip
 
 
-def _story(console: Console, events: Sequence[dict[str, Any]]) -> None:
+def _story(out: Console, events: Sequence[dict[str, Any]]) -> None:
     table = Table(title="what happened", title_justify="left", box=None, pad_edge=False)
     for name in ("time", "after", "what", "detail"):
         table.add_column(name, overflow="fold")
     start = events[0]["at"] if events else 0.0
     for event in events:
         table.add_row(_time(event["at"]), f"+{event['at'] - start:.2f} s", event["what"], event["detail"])
-    console.print(table)
+    out.print(table)
 
 
-def _measurements(console: Console, job: dict[str, Any]) -> None:
+def _measurements(out: Console, job: dict[str, Any]) -> None:
     outcome = job["outcome"] or {}
-    console.print(f"[bold]job {job['id']}[/bold] {job['model']}: {job['state']} {job['reason']}")
+    out.print(f"[bold]job {job['id']}[/bold] {job['model']}: {job['state']} {job['reason']}")
     for item in outcome.get("measurements", []):
-        console.print(f"  {item['name']['meaning']}: {item['value']:.1f} {item['unit']['value']}")
+        out.print(f"  {item['name']['meaning']}: {item['value']:.1f} {item['unit']['value']}")
     for flag in outcome.get("flags", []):
-        console.print(f"  flagged: {flag}", markup=False)
+        out.print(f"  flagged: {flag}", markup=False)
     times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in outcome.get("timings", {}).items())
     if times:
-        console.print(f"  {times}")
+        out.print(f"  {times}")
 
 
 def _json(value: Any) -> None:
@@ -172,7 +178,7 @@ def _print(title: str, rows: Sequence[dict[str, Any]], columns: _Columns, as_jso
         table.add_column(name.removesuffix("_at").replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*("" if row[name] is None else show(row[name]) for name, show in columns.items()))
-    Console().print(table, markup=False)
+    console().print(table, markup=False)
 
 
 def show_processed(outcome: Outcome, files: Sequence[Path], skipped: int, as_json: bool) -> None:
@@ -180,13 +186,13 @@ def show_processed(outcome: Outcome, files: Sequence[Path], skipped: int, as_jso
     if as_json:
         _json({**dataclasses.asdict(outcome), "files": [str(file) for file in files], "skipped": skipped})
         return
-    console = Console()
-    console.print(f"[bold]{outcome.model.name} {outcome.model.version}[/bold] on {outcome.source_instances} instances")
+    out = console()
+    out.print(f"[bold]{outcome.model.name} {outcome.model.version}[/bold] on {outcome.source_instances} instances")
     for item in outcome.measurements:
-        console.print(f"  {item.name.meaning}: {item.value:.1f} {item.unit.value}")
+        out.print(f"  {item.name.meaning}: {item.value:.1f} {item.unit.value}")
     for flag in outcome.flags:
-        console.print(f"  flagged: {flag}", markup=False)
+        out.print(f"  flagged: {flag}", markup=False)
     for file in files:
-        console.print(f"  wrote {file}", markup=False)
+        out.print(f"  wrote {file}", markup=False)
     if skipped:
-        console.print(f"  {skipped} files are not DICOM and were left out")
+        out.print(f"  {skipped} files are not DICOM and were left out")
