@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from gateway.domain.messages import JobOrder, MeasurementResult, ModelIdentity, ResultObject
 from gateway.manifest import Manifest
-from tests.support.series import job_order, write_series
+from tests.support.series import Change, job_order, write_series
 from workers.encode.measure import measure
 from workers.encode.objects import encode
 from workers.load.volume import Volume
@@ -167,7 +167,9 @@ CASES = {
     "nothing found": Case(affine=AXIAL, segments=2, paint=_nothing),
     "one of two found": Case(affine=AXIAL, segments=2, paint=_only_first),
     "gaps in the mask": Case(affine=oblique(), paint=_gaps),
-    "slices missing": Case(affine=AXIAL, modality="MR", missing=(4,), flags=("1 slice is missing and was interpolated.",)),
+    "slices missing": Case(
+        affine=AXIAL, modality="MR", missing=(4,), flags=("1 slice is missing and was interpolated.",)
+    ),
 }
 
 
@@ -221,8 +223,13 @@ def volume_of(paths: Collection[Path], case: Case) -> Volume:
     )
 
 
-def result_set(directory: Path, case: Case, *, job_id: str = "0" * 32, **changes: object) -> ResultSet:
-    """Writes the series of a case and its result set below a directory; ``changes`` go into the manifest."""
+def result_set(
+    directory: Path, case: Case, *, job_id: str = "0" * 32, change: Change | None = None, **changes: object
+) -> ResultSet:
+    """Writes the series of a case and its result set below a directory.
+
+    ``change(index, dataset)`` may do anything to an image; ``changes`` go into the manifest.
+    """
     paths = write_series(
         directory / "source",
         np.random.default_rng(1).integers(0, 1200, case.shape),
@@ -231,6 +238,7 @@ def result_set(directory: Path, case: Case, *, job_id: str = "0" * 32, **changes
         missing=case.missing,
         attributes=case.attributes,
         seed=str(directory.name),
+        change=change,
     )
     volume, labels, contract = volume_of(paths, case), case.labels(), manifest(case.segments, **changes)
     order = job_order(paths, directory, directory / "result", job_id=job_id)

@@ -23,12 +23,11 @@ _REQUIRED = (
 )  # fmt: skip
 # Useful, but no reason to make a result invalid: left out where the source's value is.
 _IF_VALID = (
-    "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "OtherPatientNames", "EthnicGroup",
-    "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence", "IssuerOfAccessionNumberSequence", "StudyDescription",
-    "ProcedureCodeSequence", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialTimePointID", "LongitudinalTemporalInformationModified",
+    "IssuerOfPatientIDQualifiersSequence", "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved",
+    "DeidentificationMethod", "DeidentificationMethodCodeSequence", "IssuerOfAccessionNumberSequence",
+    "StudyDescription", "ProcedureCodeSequence", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID", "LongitudinalTemporalInformationModified",
 )  # fmt: skip
 _TEXT = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
 
@@ -36,30 +35,33 @@ _TEXT = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST",
 def copy_patient_and_study(header: Dataset, result: Dataset) -> None:
     """Puts the source's patient and study into a finished object, and settles its character set (PS3.5 6.1).
 
-    Non-ASCII text anywhere makes it ISO_IR 192, with every group of every name kept. Where the source has non-ASCII text and
-    declares no character set, its bytes are passed on as they are, undeclared: any guess could turn a name into another one.
+    Non-ASCII text anywhere makes it ISO_IR 192, with every group of every name kept. Where the source's identity is not
+    ASCII and no character set is declared, its bytes are passed on as they are, undeclared: any guess could turn a name
+    into another one.
     """
+    exact = [_detached(element) for keyword in _EXACT if (element := _element(header, keyword)) is not None]
+    declared = _declares_character_set(header)
+    undeclared = not declared and not all(map(_is_ascii, exact))
     for keyword in _REQUIRED:
         setattr(result, keyword, None)
-    own_text_is_plain = all(_is_ascii(element) for element in _text_elements(result))
-    copied = Dataset()
-    for element in _copies(header):
-        copied.add(element)
-    undeclared = not _declares_character_set(header) and not all(map(_is_ascii, _text_elements(copied)))
-    if undeclared and not own_text_is_plain:
+    if undeclared:
         _fold_to_ascii(result)
-    result.update(copied)
+    for element in (*exact, *_optional(header, any_text=declared)):
+        result.add(element)
     if undeclared or all(map(_is_ascii, _text_elements(result))):
         result.pop("SpecificCharacterSet", None)
     else:
         result.SpecificCharacterSet = "ISO_IR 192"
 
 
-def _copies(header: Dataset) -> Iterator[DataElement]:
-    for keyword in (*_EXACT, *_IF_VALID):
+def _optional(header: Dataset, *, any_text: bool) -> Iterator[DataElement]:
+    """Valid attributes; without ``any_text`` only those in ASCII, since nobody knows what the others say."""
+    for keyword in _IF_VALID:
         element = _element(header, keyword)
-        if element is not None and (keyword in _EXACT or (not element.is_empty and _is_valid(element))):
-            yield _detached(element)
+        if element is not None and not element.is_empty and _is_valid(element):
+            copied = _detached(element)
+            if any_text or all(map(_is_ascii, _within(copied))):
+                yield copied
 
 
 def _element(header: Dataset, keyword: str) -> DataElement | None:
@@ -81,13 +83,26 @@ def _detached(element: DataElement) -> DataElement:
 
 def _is_valid(element: DataElement) -> bool:
     if element.VR == "SQ":
-        return all(_is_valid(nested) for item in element.value for nested in item)
+        codes = element.keyword.endswith("CodeSequence")
+        return all((not codes or _is_code(item)) and all(map(_is_valid, item)) for item in element.value)
     try:
         for value in _values(element):
             validate_value(element.VR, str(value) if element.VR in _TEXT else value, config.RAISE)
     except (ValueError, TypeError):
         return False
     return True
+
+
+def _is_code(item: Dataset) -> bool:
+    """PS3.3 8.8: a meaning, and a value by a scheme or one that needs none."""
+    by_scheme = (item.get("CodeValue") or item.get("LongCodeValue")) and item.get("CodingSchemeDesignator")
+    return bool(item.get("CodeMeaning") and (by_scheme or item.get("URNCodeValue")))
+
+
+def _within(element: DataElement) -> Iterator[DataElement]:
+    if element.VR != "SQ":
+        return iter([element])
+    return (nested for item in element.value for nested in _text_elements(item))
 
 
 def _values(element: DataElement) -> list[object]:

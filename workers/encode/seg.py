@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
@@ -51,6 +53,10 @@ def _settle(result: Segmentation, source: Source) -> None:
     dimensions = source.uid("seg", "dimensions")  # highdicom draws one at random
     for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
+    # Shared where all frames have one segment; many readers look for it in each frame only.
+    shared = result.SharedFunctionalGroupsSequence[0].pop("SegmentIdentificationSequence", None)
+    for frame in result.PerFrameFunctionalGroupsSequence if shared else ():
+        frame.SegmentIdentificationSequence = copy.deepcopy(shared.value)
 
 
 def _description(source: Source, spec: SegmentSpec) -> SegmentDescription:
