@@ -62,9 +62,9 @@ def _package_file(name: str) -> Path:
 
 
 def _read_nifti(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    import nibabel  # here, so that only the demonstration needs it
+    from nibabel.nifti1 import Nifti1Image  # here, so that only the demonstration needs it
 
-    image = nibabel.load(path)
+    image = Nifti1Image.from_filename(path)
     return np.asarray(image.dataobj, dtype=np.float32)[..., 0], np.asarray(image.affine, dtype=np.float64)
 
 
