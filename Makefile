@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup system demo test test-fast lint fmt bench clean
+.PHONY: setup system demo test test-fast test-faults lint fmt bench clean
 
 setup: system $(STAMP) ## virtual environment with .venv/bin/hilum, weights of the shipped bundles
 
@@ -29,6 +29,9 @@ test: setup ## everything
 
 test-fast: setup ## what needs no neighbour and little time
 	@$(BIN)/pytest -q tests/unit tests/property -m "not slow"
+
+test-faults: setup ## kill -9 anything at any time, and judge what is left
+	@$(BIN)/pytest -q tests/acceptance/test_faults.py
 
 lint: setup ## format, rules, types, layers, size
 	@$(BIN)/ruff format --check .
