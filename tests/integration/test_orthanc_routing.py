@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +30,7 @@ FOLDER = Path(__file__).parents[2] / "orthanc-config"
 def shipped(hilum_port: int) -> dict[str, Any]:
     """orthanc.json with this machine's paths and ports."""
     text = (FOLDER / "orthanc.json").read_text(encoding="utf-8")
-    settings: dict[str, Any] = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+    settings: dict[str, Any] = json.loads(text)
     settings["DicomModalities"]["HILUM"]["Port"] = hilum_port
     settings["LuaScripts"] = [str(FOLDER / "route-to-hilum.lua")]
     return {**settings, "StableAge": 1}
