@@ -69,5 +69,5 @@ def send_objects(
         raise ConfigurationError(f"cannot call {called_aet!r} at {host}:{port}: {error}") from error
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("C-STORE", total=len(objects))
-        pacs = CStorePacs(destination, calling_aet)
+        pacs = CStorePacs(destination, calling_aet, on_answer=lambda: bar.advance(task))
         return dict(pacs.store(objects))

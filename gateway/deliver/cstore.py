@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -54,9 +54,14 @@ class CStorePacs:
     encoded anew; no value changes.
     """
 
-    def __init__(self, destination: DicomDestination, ae_title: str) -> None:
-        """``ae_title`` is ours where the destination names no other; raises ConfigurationError for bad TLS files."""
-        self._destination = destination
+    def __init__(
+        self, destination: DicomDestination, ae_title: str, *, on_answer: Callable[[], None] = lambda: None
+    ) -> None:
+        """``ae_title`` is ours where the destination names no other; ``on_answer`` is called after each object.
+
+        Raises ConfigurationError for bad TLS files.
+        """
+        self._destination, self._on_answer = destination, on_answer
         self._dialer = Dialer(destination, ae_title)
 
     def store(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
@@ -99,6 +104,7 @@ class CStorePacs:
                     if not association.is_established and association.accepted_contexts:
                         return items[position:]
                     receipts[item.uid], line = self._send(association, item)
+                    self._on_answer()
                     if line is _Line.SILENT:
                         receipts.update((rest.uid, receipts[item.uid]) for rest in items[position:])
                         return []
