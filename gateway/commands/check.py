@@ -14,11 +14,12 @@ import redis
 from rich.table import Table
 
 from gateway import bootstrap
-from gateway.commands.serve import STATUS_FILE
 from gateway.commands.show import console
-from gateway.domain.errors import HilumError
+from gateway.domain.errors import ConfigurationError, HilumError
+from gateway.domain.states import DeliveryState
 from gateway.manifest import read_manifest, resolve_bundle
 from gateway.settings import Settings, read_settings
+from gateway.store.lock import is_held
 from gateway.submit.broker import broker_state
 from gateway.submit.embedded import EmbeddedBroker, find_server
 
@@ -49,6 +50,7 @@ def check(config: Path | None, as_json: bool) -> int:
 def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("data_dir", lambda: _data_dir(settings), "make it, or let the user that runs Hilum write to it")
     yield _try("ledger", lambda: _ledger(settings), "look at ledger.url, and whether the database answers")
+    yield _try("outbox", lambda: _outbox(settings), "configure them again under destinations, or replay when they are")
     yield _try("broker", lambda: _broker(settings), "install valkey or redis 7, or look at broker.url")
     yield _try("dicom node", lambda: _node(settings), "stop the other program, or set dicom.port")
     yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
@@ -86,18 +88,32 @@ def _ledger(settings: Settings) -> str:
         ledger.close()
 
 
+def _outbox(settings: Settings) -> str:
+    ledger = bootstrap.make_ledger(settings)
+    try:
+        waiting = ledger.list_deliveries(
+            100_000, states=(DeliveryState.WAITING, DeliveryState.HELD, DeliveryState.SENDING)
+        )
+    finally:
+        ledger.close()
+    strays = sorted({row["destination"] for row in waiting} - set(settings.destinations))
+    if strays:
+        raise ConfigurationError(f"deliveries wait for destinations that are not configured: {', '.join(strays)}")
+    return f"{len(waiting)} deliveries on the way"
+
+
 def _broker(settings: Settings) -> str:
     if settings.broker.url != "embedded":
         state = broker_state(settings.broker.url)
         return f"version {state['version']}, {state['policy']}, append-only {'on' if state['appendonly'] else 'off'}"
-    if (settings.data_dir / STATUS_FILE).exists():
+    if is_held(settings.data_dir):
         return f"embedded, version {broker_state(EmbeddedBroker(settings.data_dir).url)['version']}, running"
     return f"embedded, will use {find_server()}"
 
 
 def _node(settings: Settings) -> str:
     dicom = settings.dicom
-    if (settings.data_dir / STATUS_FILE).exists():
+    if is_held(settings.data_dir):
         return f"{dicom.ae_title} is listening on {dicom.host}:{dicom.port}"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

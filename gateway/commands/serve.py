@@ -22,7 +22,7 @@ from gateway.settings import Settings, read_settings
 from gateway.store.ledger import SqlLedger
 from gateway.store.lock import exclusive
 from gateway.submit.broker import CeleryBroker
-from gateway.submit.embedded import EmbeddedBroker
+from gateway.submit.embedded import EmbeddedBroker, die_with_parent
 
 _ROUND = 0.2  # seconds between rounds of the pipeline
 _WORKER_GRACE = 15.0  # seconds a worker gets to give its job back
@@ -94,7 +94,9 @@ class WorkerProcess:
         self._owner = f"{os.getpid()}:{uuid.uuid4().hex}"
         command = [*_worker_command(self._config, self._url), "--name", self._owner]
         # A session of its own: Ctrl-C reaches only the gateway, which then stops its workers in order.
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+        )
         self._started, self._start_again = time.monotonic(), None
 
     def revive(self) -> bool:

@@ -29,3 +29,14 @@ def exclusive(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def is_held(data_dir: Path) -> bool:
+    """Whether a gateway is using the data directory now."""
+    if not (data_dir / "gateway.lock").exists():
+        return False
+    try:
+        with exclusive(data_dir):
+            return False
+    except ServiceUnavailable:
+        return True
