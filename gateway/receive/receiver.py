@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 
 from gateway.domain.errors import DatasetMismatch, HilumError, StorageFull
-from gateway.domain.ids import AETitle, AssociationId, Sha256
+from gateway.domain.ids import AETitle, AssociationId, Sha256, Uid
 from gateway.domain.ports import Clock, IntakeLedger, Spool
 from gateway.domain.study import Header, Instance
 from gateway.observe.logs import log
@@ -77,7 +77,10 @@ class Receiver:
     def _store(self, request: StoreRequest, sender: Sender) -> Answer:
         self._check_room()
         header = read_header(request.dataset, request.transfer_syntax_uid)
-        if (header.sop_class_uid, header.sop_instance_uid) != (request.sop_class_uid, request.sop_instance_uid):
+        if (header.sop_class_uid, header.sop_instance_uid) != (
+            Uid(request.sop_class_uid),
+            Uid(request.sop_instance_uid),
+        ):
             raise DatasetMismatch("SOP class or instance UID of command and dataset differ")
         sha256 = Sha256(hashlib.sha256(request.dataset).hexdigest())
         known = self._ledger.instance(header.sop_instance_uid)
