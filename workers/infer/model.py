@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigWorkflow
-from monai.inferers import Inferer
-from monai.transforms import Compose, LoadImage, LoadImaged, SaveImage, SaveImaged
+from monai.bundle.workflows import ConfigWorkflow
+from monai.inferers.inferer import Inferer
+from monai.transforms.compose import Compose
+from monai.transforms.io.array import LoadImage, SaveImage
+from monai.transforms.io.dictionary import LoadImaged, SaveImaged
 from torch import Tensor, nn
 
 from gateway.domain.errors import BundleInvalid, HilumError
@@ -23,6 +26,8 @@ from gateway.manifest import Manifest, bundle_digest, read_manifest
 
 CONFIG = Path("configs/inference.json")
 METADATA = Path("configs/metadata.json")
+
+logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # warns of every bundle opened as it is here
 
 Transform = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -137,7 +142,9 @@ def _without_files(transforms: Any) -> Compose:
 
     The transform objects stay the same ones, since `Invertd` undoes exactly those that were applied.
     """
-    listed = transforms.flatten().transforms if isinstance(transforms, Compose) else [transforms]
+    listed: list[Any] = [transforms]
+    if isinstance(transforms, Compose):
+        listed = transforms.flatten().transforms  # type: ignore[no-untyped-call]
     files = (LoadImage, LoadImaged, SaveImage, SaveImaged)
     return Compose([one for one in listed if one is not None and not isinstance(one, files)])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
+from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -63,9 +63,7 @@ def _labels(prediction: Any, volume: Volume, segments: int) -> NDArray[np.uint8]
         raise ModelOutputInvalid("the model's labels hold values that are not finite", code="output_not_finite")
     found = np.unique(values)
     if found.min() < 0 or found.max() > segments or not np.array_equal(found, found.round()):
-        raise ModelOutputInvalid(
-            f"the model's labels are not whole numbers from 0 to {segments}", code="output_values"
-        )
+        raise ModelOutputInvalid(f"the model's labels are not whole numbers from 0 to {segments}", code="output_values")
     return np.ascontiguousarray(values[0].astype(np.uint8))
 
 

@@ -1,0 +1,155 @@
+"""The model's process: reads orders on standard input, one JSON line each, and answers on standard output.
+
+    {"stage": "load"}                                  as each stage begins
+    {"outcome": {...}}                                 one for each order that came to an end, refusals too
+    {"error": "one sentence", "kind": "BundleInvalid"} for each that did not
+
+A model may do what it likes in here: print, leak, crash. Whoever started the process (`workers.supervisor`) limits its
+time and turns its death into a reason; the process limits its own memory, and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from gateway.domain.errors import HilumError
+from gateway.domain.messages import JobOrder, from_json, to_json
+from gateway.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from workers.infer.model import Model
+
+LIBRARIES_MIB = 1024
+"""What Python, torch and MONAI take before any model: 400 MiB measured, more with more threads."""
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
+
+
+class Child:
+    """Runs orders one after another and keeps the last model open."""
+
+    def __init__(self, wire: TextIO) -> None:
+        self._wire = wire
+        self._bundle = ""
+        self._model: Model | None = None
+        self._stage = "start"
+
+    def answer(self, line: str) -> None:
+        """Runs one order and writes what came of it; a HilumError or whatever a model raises becomes an error line."""
+        try:
+            outcome = self._run(from_json(JobOrder, line))
+        except HilumError as error:
+            self._fail(type(error).__name__, error.message)
+        except MemoryError:
+            self._fail("ModelOutOfMemory", f"the model's process ran out of memory during {self._stage}")
+        except Exception as error:  # noqa: BLE001 - the edge of the process: anything a model, a script or a parser raises
+            self._fail_unexpected(error)
+        else:
+            self._tell({"outcome": json.loads(outcome)})
+
+    def _run(self, order: JobOrder) -> str:
+        self._progress("open")
+        if self._model is None or order.bundle != self._bundle:
+            self._open(order.bundle)
+        from workers.tasks import run
+
+        assert self._model is not None  # noqa: S101
+        return to_json(run(order, self._model, self._progress))
+
+    def _open(self, bundle: str) -> None:
+        self._model = None
+        gc.collect()
+        limit_memory(read_manifest(Path(bundle)).resources.memory_mib)
+        from workers.infer.model import open_model
+
+        self._model, self._bundle = open_model(Path(bundle)), bundle
+
+    def _progress(self, stage: str) -> None:
+        self._stage = stage
+        self._tell({"stage": stage})
+
+    def _fail_unexpected(self, error: Exception) -> None:
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY):
+            self._fail("ModelOutOfMemory", f"the model's process ran out of memory during {self._stage}")
+            return
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        # The network sees voxels only. Elsewhere an exception's text may hold a value out of the images' headers.
+        text = f" ({(str(error).splitlines() or [''])[0][:200]})" if self._stage == "infer" else ""
+        self._fail("ModelCrashed", f"{type(error).__name__} at {place} during {self._stage}{text}")
+
+    def _fail(self, kind: str, error: str) -> None:
+        self._tell({"error": error, "kind": kind})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._wire.write(json.dumps(message, separators=(",", ":")) + "\n")
+        self._wire.flush()
+
+
+def limit_memory(mebibytes: int) -> None:
+    """Lets the process have so much private memory beside its libraries; what asks for more fails with MemoryError.
+
+    RLIMIT_DATA counts what is really private and writable. RLIMIT_AS would count every mapped library and the address
+    space that CUDA reserves.
+    """
+    limit = (mebibytes + LIBRARIES_MIB) * 2**20
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def take_wire() -> tuple[TextIO, TextIO]:
+    """Keeps the real standard input and output for orders and answers: a model that prints, prints to standard error."""
+    orders = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return orders, answers
+
+
+def die_with(parent: int) -> None:
+    """Has the kernel kill this process when its parent dies, even by SIGKILL."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+
+
+def set_up_libraries() -> None:
+    """Threads, and silence where a library would put values from a header into a warning."""
+    warnings.filterwarnings("ignore", module="pydicom")
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # MONAI misses a decoder that nobody asked for
+    from pydicom import config
+
+    config.settings.reading_validation_mode = config.IGNORE
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("HILUM_TORCH_THREADS") or len(os.sched_getaffinity(0))))
+
+
+def main() -> None:
+    """Serves orders until standard input ends."""
+    die_with(int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid())
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    orders, answers = take_wire()
+    child = Child(answers)
+    set_up_libraries()
+    for line in orders:
+        child.answer(line)
+
+
+if __name__ == "__main__":
+    main()

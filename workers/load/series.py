@@ -1,0 +1,164 @@
+"""The files of one series to one volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from gateway.domain.errors import InputRefused
+from gateway.domain.messages import JobOrder
+from gateway.domain.study import Patient
+from gateway.manifest import Manifest
+from workers.load.geometry import Plane, Stack, check_limits, stack
+from workers.load.part10 import BROKEN, read
+from workers.load.pixels import modality_values
+from workers.load.volume import Volume
+
+MEMORY_SHARE = 0.25
+"""The part of a model's memory that the input volume may take."""
+
+_T = TypeVar("_T")
+
+ONE_OF_EACH = {
+    "study": ("Study Instance UID", "StudyInstanceUID"),
+    "series": ("Series Instance UID", "SeriesInstanceUID"),
+    "modality": ("modality", "Modality"),
+    "frame_of_reference": ("frame of reference", "FrameOfReferenceUID"),
+    "sop_class": ("SOP class", "SOPClassUID"),
+}
+"""Code of the refusal -> what all images of a series have in common, and where it stands."""
+
+
+def load(order: JobOrder, manifest: Manifest) -> Volume:
+    """Reads the order's files, checks that they are one series the model takes, and stacks them into a volume.
+
+    Nothing is assumed about names, order or number of the files. Raises InputRefused with a code and one sentence for
+    everything that is not a single, complete, evenly spaced stack within the manifest's limits.
+    """
+    limits = manifest.input.geometry
+    if not order.inputs or len(order.inputs) > limits.slices.max:
+        raise InputRefused(
+            f"the series has {len(order.inputs)} images, the model takes at most {limits.slices.max}", code="slices"
+        )
+    datasets = [read(file) for file in order.inputs]
+    _check_common(datasets, manifest)
+    planes = [_plane(dataset) for dataset in datasets]
+    placed = stack(planes, gaps=limits.gaps)
+    check_limits(placed, planes[0].shape, limits)
+    voxels = _voxels(datasets, placed, planes[0].shape, manifest)
+    return Volume(
+        voxels=voxels,
+        affine=placed.affine,
+        headers=tuple(None if index is None else _header(datasets[index]) for index in placed.order),
+        flags=_flags(placed),
+    )
+
+
+def _check_common(datasets: Sequence[Dataset], manifest: Manifest) -> None:
+    for dataset in datasets:
+        if "SharedFunctionalGroupsSequence" in dataset or _read(dataset, "NumberOfFrames", int, 1) > 1:
+            raise InputRefused("multi-frame images (enhanced MR or CT) are not supported yet", code="multiframe")
+    for code, (name, keyword) in ONE_OF_EACH.items():
+        found = {_read(dataset, keyword, str, "") for dataset in datasets}
+        if "" in found:
+            raise InputRefused(f"an image of the series has no {name}", code=code)
+        if len(found) > 1:
+            raise InputRefused(f"the images have {len(found)} different values of {name}, not one", code=code)
+    if len({_patient(dataset).key() for dataset in datasets}) > 1:
+        raise InputRefused("the images are of more than one patient", code="mixed_patients")
+    if len({str(dataset.SOPInstanceUID) for dataset in datasets}) < len(datasets):
+        raise InputRefused("the same instance is there more than once", code="duplicate_instance")
+    modality = _read(datasets[0], "Modality", str, "")
+    if modality not in manifest.input.modality:
+        taken = " or ".join(manifest.input.modality)
+        raise InputRefused(f"the series is {modality}, the model takes {taken}", code="modality")
+
+
+def _patient(dataset: Dataset) -> Patient:
+    return Patient(
+        patient_id=_read(dataset, "PatientID", str, ""),
+        issuer=_read(dataset, "IssuerOfPatientID", str, ""),
+        name=_read(dataset, "PatientName", str, ""),
+    )
+
+
+def _plane(dataset: Dataset) -> Plane:
+    position = _numbers(dataset, "ImagePositionPatient", 3)
+    spacing = _numbers(dataset, "PixelSpacing", 2)
+    if min(spacing) <= 0:
+        raise InputRefused("Pixel Spacing is not positive", code="geometry")
+    return Plane(
+        position=(position[0], position[1], position[2]),
+        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
+        spacing=(spacing[0], spacing[1]),
+        shape=(_read(dataset, "Rows", int, 0), _read(dataset, "Columns", int, 0)),
+        thickness=_read(dataset, "SliceThickness", float, 0.0),
+    )
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:
+    absent: tuple[float, ...] = ()
+    values = _read(dataset, keyword, _floats, absent)
+    if len(values) != count or not np.isfinite(values).all():
+        raise InputRefused(f"an image has no valid {keyword}: it has no known place in the patient", code="geometry")
+    return values
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _read(dataset: Dataset, keyword: str, kind: Callable[[Any], _T], absent: _T) -> _T:
+    """An attribute's value; one that is there but broken counts as absent, and is refused where it is needed."""
+    try:
+        value = dataset.get(keyword)
+        return absent if value is None or value == "" else kind(value)
+    except BROKEN:
+        return absent
+
+
+def _voxels(
+    datasets: Sequence[Dataset], placed: Stack, shape: tuple[int, int], manifest: Manifest
+) -> NDArray[np.float32]:
+    needed = len(placed.order) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
+    allowed = int(MEMORY_SHARE * manifest.resources.memory_mib * 2**20)
+    if needed > allowed:
+        raise InputRefused(
+            f"the volume needs {needed / 2**20:.0f} MiB, the model's limit leaves {allowed / 2**20:.0f}",
+            code="too_large",
+        )
+    voxels = np.empty((len(placed.order), *shape), dtype=np.float32)
+    for slot, index in enumerate(placed.order):
+        if index is not None:
+            voxels[slot] = modality_values(datasets[index])
+    _bridge(voxels, placed.order)
+    if voxels.min() == voxels.max():
+        raise InputRefused("all voxels have the same value: the images are blank", code="blank")
+    return voxels
+
+
+def _bridge(voxels: NDArray[np.float32], order: Sequence[int | None]) -> None:
+    """Fills missing slices by linear interpolation between their neighbours."""
+    real = [slot for slot, index in enumerate(order) if index is not None]
+    for below, above in pairwise(real):
+        for slot in range(below + 1, above):
+            weight = (slot - below) / (above - below)
+            voxels[slot] = (1 - weight) * voxels[below] + weight * voxels[above]
+
+
+def _header(dataset: Dataset) -> Dataset:
+    del dataset.PixelData
+    return dataset
+
+
+def _flags(placed: Stack) -> tuple[str, ...]:
+    if not placed.missing:
+        return ()
+    return (
+        f"{placed.missing} of {len(placed.order)} slices were missing and were interpolated from their neighbours.",
+    )
