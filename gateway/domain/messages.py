@@ -7,6 +7,7 @@ pipe to the model's process; they hold no patient data either.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import typing
 from dataclasses import dataclass, field
@@ -134,11 +135,25 @@ def from_json(kind: type[Message], text: str) -> Message:
 
 
 def revive(kind: Any, value: Any) -> Any:
-    """Rebuilds a record from what `dataclasses.asdict` and JSON made of it."""
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: revive(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        return tuple(revive(typing.get_args(kind)[0], item) for item in value)
+    """Rebuilds a record from what `dataclasses.asdict` and JSON made of it; raises TypeError or KeyError for another shape."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = _hints(kind)
+        return kind(**{name: revive(hints[name], item) for name, item in _checked(value, dict).items()})
+    if typing.get_origin(kind) is tuple:
+        return tuple(revive(typing.get_args(kind)[0], item) for item in _checked(value, list, tuple))
+    if kind is float:
+        return _checked(value, float, int)
+    if kind in (str, int):
+        return _checked(value, kind)
+    if isinstance(kind, type) and issubclass(kind, str):
+        return kind(_checked(value, str))  # an identifier is one again
+    return value
+
+
+_hints = functools.cache(typing.get_type_hints)
+
+
+def _checked(value: Any, *kinds: type) -> Any:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"{type(value).__name__} where {kinds[0].__name__} belongs")
     return value
