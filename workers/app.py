@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     knocking.start()
     app = make_app(worker, options.broker or settings.broker.url)
     flags = ["--pool=threads", "--concurrency=1", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    app.worker_main(["worker", *flags, "--loglevel=ERROR", "--quiet", "-n", f"hilum-{uuid.uuid4().hex[:8]}@%h"])
+    app.worker_main(["--quiet", "worker", *flags, "--loglevel=ERROR", "-n", f"hilum-{uuid.uuid4().hex[:8]}@%h"])
     worker.close()
     return 0
 
