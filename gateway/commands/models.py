@@ -29,8 +29,9 @@ def bundles(config: Path | None) -> Mapping[str, Path]:
 def find(config: Path | None, name: str) -> Path:
     """The bundle of that name, or that directory; raises ConfigurationError."""
     known = bundles(config)
-    if name in known:
-        return known[name]
+    same = [key for key in known if key.replace("-", "_") == name.replace("-", "_")]
+    if same:
+        return known[same[0]]
     if Path(name).is_dir() or name.startswith("builtin:"):
         return resolve_bundle(name, Path.cwd())
     raise ConfigurationError(f"no model is called {name!r}; known are {', '.join(sorted(known)) or 'none'}")
