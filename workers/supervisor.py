@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ TICK = 1.0
 
 LONGEST_ANSWER = 16 * 2**20
 """Bytes of one line from the child; more is no answer."""
+
+CHILD = (sys.executable, "-P", "-m", "workers.child")
+"""The command line of a child; the number of its parent is added."""
 
 _MOMENT = 5.0  # seconds
 
@@ -41,8 +44,8 @@ class ModelProcess:
     caller that lives on (prctl(2), PR_SET_PDEATHSIG).
     """
 
-    def __init__(self, on_stage: Callable[[str], None] = lambda stage: None) -> None:
-        self._on_stage = on_stage
+    def __init__(self, on_stage: Callable[[str], None] = lambda stage: None, *, command: Sequence[str] = CHILD) -> None:
+        self._on_stage, self._command = on_stage, command
         self._process: subprocess.Popen[bytes] | None = None
         self._bundle: object = None
         self._stage = "start"
@@ -80,7 +83,7 @@ class ModelProcess:
         if self._process is not None and (bundle != self._bundle or not _alive(self._process)):
             self.close()
         if self._process is None:
-            self._process, self._bundle = _start(), bundle
+            self._process, self._bundle = _start(self._command), bundle
         self._stage, self._buffer = "start", b""
         return self._process
 
@@ -158,11 +161,11 @@ class _Late(Exception):
     """The deadline has passed."""
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """The child leads a session and process group of its own, so that all it starts can be ended with it."""
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.child", str(os.getpid())],
+            [*command, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

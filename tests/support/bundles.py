@@ -1,0 +1,160 @@
+"""Small MONAI bundles that do what models do on bad days, for tests of everything around a model.
+
+Their network labels every voxel above half the image's maximum, unless it misbehaves first:
+
+    threshold   works
+    empty       finds nothing
+    slow        works, `seconds` later
+    prints      works, and talks on standard output through Python and past it
+    segfault    SIGSEGV
+    crash_once  SIGSEGV the first time, works from then on
+    killed      SIGKILL, as the kernel does when memory runs out
+    exits       exit status 3
+    hang        never ends; `children` starts a process of its own first, and then never ends
+    oom         asks for memory until there is none
+    raises      RuntimeError
+    nan         output is not a number
+    shape       output has another shape
+    values      labels that the manifest does not know
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import save
+
+BEHAVIOURS = {
+    "threshold": "pass",
+    "empty": "image = image * 0",
+    "slow": "time.sleep(SECONDS)",
+    "prints": "print('to Python'); os.write(1, b'past Python\\n'); subprocess.run(['echo', 'from a child'], check=True)",
+    "segfault": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "crash_once": "if not MARKER.exists():\n            MARKER.touch()\n            os.kill(os.getpid(), signal.SIGSEGV)",
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "exits": "os._exit(3)",
+    "hang": "signal.pause()",
+    "children": "MARKER.write_text(str(subprocess.Popen(['sleep', '600']).pid)); signal.pause()",
+    "oom": "kept = [torch.ones(2**26) for _ in range(4096)]",
+    "raises": "raise RuntimeError('no such luck')",
+    "nan": "image = image * float('nan')",
+    "shape": "image = image[..., 1:]",
+    "values": "image = image * 7",
+}
+
+_NETWORK = '''"""A network for tests."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import torch
+
+SECONDS = {seconds!r}
+MARKER = Path({marker!r})
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, image):
+        {behaviour}
+        return image
+'''
+
+
+def write_bundle(
+    directory: Path,
+    behaviour: str = "threshold",
+    *,
+    seconds: float = 1.0,
+    timeout: float = 60.0,
+    memory_mib: int = 2048,
+    geometry: dict[str, Any] | None = None,
+    modality: tuple[str, ...] = ("MR", "CT"),
+    plausible: tuple[float, float] | None = None,
+    name: str | None = None,
+) -> Path:
+    """Writes a valid bundle with its manifest and returns the directory.
+
+    ``geometry`` is merged into the manifest's. A marker that some behaviours leave stands beside the directory, with
+    the suffix `.marker`, since a bundle that changes is another bundle.
+    """
+    marker = str(directory.with_suffix(".marker"))
+    for folder in ("configs", "models", "scripts"):
+        (directory / folder).mkdir(parents=True, exist_ok=True)
+    weights = save({"level": np.full(1, 0.5, dtype=np.float32)})
+    (directory / "models/model.safetensors").write_bytes(weights)
+    (directory / "scripts/__init__.py").touch()
+    source = _NETWORK.format(behaviour=BEHAVIOURS[behaviour], seconds=seconds, marker=marker)
+    (directory / "scripts/network.py").write_text(source)
+    (directory / "configs/metadata.json").write_text(json.dumps(_metadata()))
+    (directory / "configs/inference.json").write_text(json.dumps(_config(behaviour), indent=2))
+    manifest = _manifest(name or f"test_{behaviour}", hashlib.sha256(weights).hexdigest(), plausible)
+    manifest["input"] = {"modality": list(modality), "geometry": geometry or {}}
+    manifest["resources"] = {"memory_mib": memory_mib, "timeout_s": timeout}
+    (directory / "hilum.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    return directory
+
+
+def _metadata() -> dict[str, Any]:
+    return {"version": "1.0.0", "monai_version": "1.6.1", "pytorch_version": "2.13.0", "numpy_version": "2.4.6"}
+
+
+def _config(behaviour: str) -> dict[str, Any]:
+    # A label that the manifest does not know must pass the threshold untouched.
+    last = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}
+    if behaviour == "values":
+        last = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda label: label.round()"}
+    return {
+        "bundle_root": ".",
+        "device": "$torch.device('cpu')",
+        "network_def": {"_target_": "scripts.network.Network"},
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "EnsureTyped", "keys": "image"},
+                {"_target_": "ScaleIntensityd", "keys": "image", "minv": 0.0, "maxv": 1.0},
+            ],
+        },
+        "inferer": {"_target_": "SimpleInferer"},
+        "postprocessing": {"_target_": "Compose", "transforms": [last]},
+    }
+
+
+def _manifest(name: str, sha256: str, plausible: tuple[float, float] | None) -> dict[str, Any]:
+    volume: dict[str, Any] = {
+        "kind": "volume",
+        "segment": 1,
+        "name": {"value": "118565006", "scheme": "SCT", "meaning": "Volume"},
+        "unit": {"value": "mL", "scheme": "UCUM", "meaning": "milliliter"},
+    }
+    if plausible is not None:
+        volume["plausible"] = {"min": plausible[0], "max": plausible[1]}
+    segment = {
+        "number": 1,
+        "label": "Bright",
+        "category": {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical Structure"},
+        "type": {"value": "12738006", "scheme": "SCT", "meaning": "Brain"},
+        "cielab": [62.0, 52.0, 30.0],
+    }
+    return {
+        "manifest": 1,
+        "name": name,
+        "version": "1.0.0",
+        "title": "Above half",
+        "intended_use": "Tests; never for a patient.",
+        "license": "Apache-2.0",
+        "device": {"manufacturer": "Hilum", "model_name": name, "uid": "2.25.4711"},
+        "weights": {"file": "models/model.safetensors", "sha256": sha256},
+        "output": {"kind": "segmentation", "segments": [segment], "measurements": [volume]},
+    }
