@@ -15,25 +15,16 @@ import redis
 
 from gateway.submit.embedded import EmbeddedBroker
 from tests.acceptance.conftest import MakeSite
+from tests.support.block import write_block
 from tests.support.neighbours import Neighbours, assert_nothing_lost, assert_promises, study_uid_of
-from tests.support.series import axial, write_series
 from tests.support.site import Site, send
 
 pytestmark = [pytest.mark.neighbour, pytest.mark.slow]
 
 
-def _series(folder: Path, seed: str = "") -> list[Path]:
-    """A small MR series with something bright in the middle."""
-    import numpy as np
-
-    voxels = np.zeros((24, 32, 32), dtype=np.uint16)
-    voxels[6:18, 8:24, 8:24] = 1000
-    return write_series(folder, voxels, axial(voxels.shape), seed=seed)
-
-
 def test_model_process_killed_mid_inference(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """F03: SIGKILL to the model's process is one failed attempt; the next one gives the one result."""
-    files = _series(tmp_path / "series")
+    files = write_block(tmp_path / "series")
     site = make_site("slow")
     receipts = site.send(files)
     site.wait_for_jobs(1, "running")
@@ -45,7 +36,7 @@ def test_model_process_killed_mid_inference(tmp_path: Path, make_site: MakeSite,
 
 def test_worker_killed_whole(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """F04: SIGKILL to the worker takes its model along; the job is counted lost, not failed, and done once."""
-    files = _series(tmp_path / "series")
+    files = write_block(tmp_path / "series")
     site = make_site("slow")
     receipts = site.send(files)
     site.wait_for_jobs(1, "running")
@@ -59,7 +50,7 @@ def test_worker_killed_whole(tmp_path: Path, make_site: MakeSite, neighbours: Ne
 
 def test_gateway_killed_mid_association(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """F01: what was acknowledged before the kill is there; sent again after it, the study is done once."""
-    files = _series(tmp_path / "series")
+    files = write_block(tmp_path / "series")
     site = make_site()
     receipts: dict[str, object] = {}
     study = study_uid_of(files)
@@ -86,7 +77,7 @@ def test_gateway_killed_between_last_store_and_release(
     tmp_path: Path, make_site: MakeSite, neighbours: Neighbours
 ) -> None:
     """F02: a study whose quiet time ran when the gateway died is released and done after the restart."""
-    files = _series(tmp_path / "series")
+    files = write_block(tmp_path / "series")
     site = make_site()
     receipts = site.send(files)
     site.kill_gateway()
@@ -101,7 +92,7 @@ def test_broker_killed_and_flushed_with_jobs_queued(
 ) -> None:
     """F06, F08: the broker dies and then forgets everything while jobs are queued; each is done once."""
     site = make_site("slow")
-    sent = [_series(tmp_path / f"series{number}", seed=str(number)) for number in range(4)]
+    sent = [write_block(tmp_path / f"series{number}", seed=str(number)) for number in range(4)]
     receipts = {}
     for files in sent:
         receipts.update(site.send(files))
@@ -123,7 +114,7 @@ def _flushed(site: Site) -> bool:
 
 def test_orthanc_down_while_results_are_ready(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """F17: the PACS is away; objects wait, the message that speaks of them waits too, and all arrives once."""
-    files = _series(tmp_path / "series")
+    files = write_block(tmp_path / "series")
     site = make_site()
     neighbours.orthanc.stop()
     receipts = site.send(files)
@@ -138,7 +129,7 @@ def test_orthanc_down_while_results_are_ready(tmp_path: Path, make_site: MakeSit
 
 def test_model_that_always_crashes_ends_dead(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """F12: three attempts, then dead with the signal's name; nothing leaves, and a replay gives three more."""
-    files = _series(tmp_path / "series")
+    files = write_block(tmp_path / "series")
     site = make_site("segfault")
     receipts = site.send(files)
     (job,) = site.wait_for_jobs(1)
@@ -154,7 +145,7 @@ def test_model_that_always_crashes_ends_dead(tmp_path: Path, make_site: MakeSite
 
 def test_stop_gives_the_job_back(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """F47: SIGTERM with a job running ends with status 0 and counts no attempt; the next start does it."""
-    files = _series(tmp_path / "series")
+    files = write_block(tmp_path / "series")
     site = make_site("slow")
     receipts = site.send(files)
     site.wait_for_jobs(1, "running")
@@ -169,7 +160,7 @@ def test_stop_gives_the_job_back(tmp_path: Path, make_site: MakeSite, neighbours
 
 def test_frozen_worker_comes_back_too_late(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """F11: a worker that was stopped for longer than its lease finds its job done by another, and commits nothing."""
-    files = _series(tmp_path / "series")
+    files = write_block(tmp_path / "series")
     site = make_site("slow")
     receipts = site.send(files)
     site.wait_for_jobs(1, "running")

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 
 from tests.acceptance.conftest import MakeSite
+from tests.support.block import write_block
 from tests.support.head import write_head
 from tests.support.neighbours import SEG, SR, Neighbours, assert_promises
 from tests.support.site import Site
@@ -65,9 +66,8 @@ def _download(neighbours: Neighbours, study: str, folder: Path) -> list[Path]:
 
 def test_result_belongs_to_its_source(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """Patient, study and frame of reference of every result equal the source's, byte for byte, in any script."""
-    files = write_head(
-        tmp_path / "head", attributes={"PatientName": "Wang^XiaoDong=王^小东", "SpecificCharacterSet": "ISO_IR 192"}
-    )
+    names = {"PatientName": "Wang^XiaoDong=王^小东", "SpecificCharacterSet": "ISO_IR 192"}
+    files = write_block(tmp_path / "head", attributes=names)
     site = make_site()
     receipts = site.send(files)
     site.wait_for_jobs(1)
@@ -91,11 +91,11 @@ def test_result_belongs_to_its_source(tmp_path: Path, make_site: MakeSite, neigh
 
 def test_late_slices_give_a_new_version(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
     """Instances that come after the result open the study again; the second job names the first."""
-    files = write_head(tmp_path / "head")
+    files = write_block(tmp_path / "head")
     site = make_site()
-    first = site.send(files[:-20])
+    first = site.send(files[:-4])
     site.wait_for_jobs(1, "delivered")
-    second = site.send(files[-20:])
+    second = site.send(files[-4:])
     jobs = site.wait_for_jobs(2, "delivered")
     newer, older = jobs
     assert newer["supersedes"] == older["id"]
@@ -105,7 +105,7 @@ def test_late_slices_give_a_new_version(tmp_path: Path, make_site: MakeSite, nei
 
 def test_what_nobody_asked_for_is_explained(tmp_path: Path, make_site: MakeSite) -> None:
     """A modality that no rule wants is kept, not run, and the reason names rule and condition."""
-    files = write_head(tmp_path / "head", modality="CT")[:5]
+    files = write_block(tmp_path / "head", modality="CT")[:5]
     site = make_site()
     site.send(files)
     site.wait_for(
@@ -118,7 +118,7 @@ def test_what_nobody_asked_for_is_explained(tmp_path: Path, make_site: MakeSite)
 
 def test_mixed_patients_are_held_back(tmp_path: Path, make_site: MakeSite) -> None:
     """Two patients under one Study Instance UID: quarantined, nothing run, nobody named."""
-    files = write_head(tmp_path / "head")
+    files = write_block(tmp_path / "head")
     other = pydicom.dcmread(files[7])
     other.PatientID, other.PatientName = "SOMEBODY-ELSE", "Else^Somebody"
     other.save_as(files[7])

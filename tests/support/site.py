@@ -133,7 +133,9 @@ class Site:
     def wait_for_jobs(self, count: int, *states: str, patience: float = 120.0) -> list[dict[str, Any]]:
         """Waits until so many jobs have ended, or are in one of these states."""
         wanted = states or ENDED
-        self.wait_for(lambda: sum(job["state"] in wanted for job in self.jobs()) >= count, f"{count} jobs {wanted}", patience)
+        self.wait_for(
+            lambda: sum(job["state"] in wanted for job in self.jobs()) >= count, f"{count} jobs {wanted}", patience
+        )
         return self.jobs()
 
     def wait_for(self, condition: Callable[[], object], what: str, patience: float = 60.0) -> None:
