@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,10 +154,8 @@ def _only_first(labels: NDArray[np.uint8]) -> None:
 
 
 CHINESE = {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Wang^XiaoDong=王^小東=", "StudyDescription": "肝脏 CT"}
-JAPANESE = {
-    "SpecificCharacterSet": ["", "ISO 2022 IR 87"],
-    "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう",
-}
+# The second byte of the surname in GB18030 is `|`.
+GB18030 = {"SpecificCharacterSet": "GB18030", "PatientName": "Ye^Qing=葉^青"}
 
 CASES = {
     "axial": Case(affine=AXIAL),
@@ -163,7 +163,7 @@ CASES = {
     "coronal": Case(affine=frame((1, 0, 0), (0, 0, -1)), modality="MR"),
     "sagittal": Case(affine=frame((0, 1, 0), (0, 0, -1)), segments=2),
     "oblique": Case(affine=oblique(), modality="MR", segments=2, attributes=CHINESE),
-    "odd matrix": Case(affine=AXIAL, shape=(9, 37, 43), attributes=JAPANESE),
+    "odd matrix": Case(affine=AXIAL, shape=(9, 37, 43), attributes=GB18030),
     "nothing found": Case(affine=AXIAL, segments=2, paint=_nothing),
     "one of two found": Case(affine=AXIAL, segments=2, paint=_only_first),
     "gaps in the mask": Case(affine=oblique(), paint=_gaps),
@@ -210,6 +210,15 @@ class ResultSet:
             for found in self.objects
         ]
         return dataclasses.replace(self, objects=tuple(described))
+
+
+_WRITTEN = tempfile.TemporaryDirectory(prefix="hilum-cases-")
+
+
+@functools.cache
+def written(name: str) -> ResultSet:
+    """The result set of a case, written once in a run of tests; not to be changed."""
+    return result_set(Path(_WRITTEN.name) / name.replace(" ", "-"), CASES[name])
 
 
 def volume_of(paths: Collection[Path], case: Case) -> Volume:

@@ -53,6 +53,9 @@ def _settle(result: Segmentation, source: Source) -> None:
     dimensions = source.uid("seg", "dimensions")  # highdicom draws one at random
     for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
+    bits = result.NumberOfFrames * result.Rows * result.Columns
+    if -(-bits // 8) % 2:
+        result.PixelData = result.PixelData[:-1] + b"\0"  # highdicom pads with the digit 0
     # Shared where all frames have one segment; many readers look for it in each frame only.
     shared = result.SharedFunctionalGroupsSequence[0].pop("SegmentIdentificationSequence", None)
     for frame in result.PerFrameFunctionalGroupsSequence if shared else ():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
-from tests.support.result_set import AXIAL, CASES, IDENTITY, Case, result_set
+from tests.support.result_set import AXIAL, CASES, IDENTITY, Case, result_set, written
 from workers.encode.objects import encode
 
 
@@ -21,7 +21,7 @@ def again(found, directory, **changes):
     return encode(found.volume, found.labels, found.measurements, found.manifest, IDENTITY, order)
 
 
-def test_files_are_as_described(written):
+def test_files_are_as_described():
     """Three roles, each with its digest, size and UIDs."""
     found = written("axial")
     assert [described.role for described in found.objects] == ["seg", "sr", "sr-data"]
@@ -34,13 +34,13 @@ def test_files_are_as_described(written):
 
 
 @pytest.mark.parametrize("name", ["oblique", "nothing found", "odd matrix"])
-def test_same_order_same_bytes(written, tmp_path, name):
+def test_same_order_same_bytes(tmp_path, name):
     """Nothing random and no clock: a retry writes the same files."""
     found = written(name)
     assert again(found, tmp_path / "again") == found.objects
 
 
-def test_another_job_has_other_uids(written, tmp_path):
+def test_another_job_has_other_uids(tmp_path):
     """New content never takes an old object's place in a PACS."""
     found = written("axial")
     other = again(found, tmp_path / "other", job_id="f" * 32)
@@ -48,7 +48,7 @@ def test_another_job_has_other_uids(written, tmp_path):
     assert len(uids) == 12
 
 
-def test_content_date_is_the_orders(written):
+def test_content_date_is_the_orders():
     """Date and time of every object follow from the order alone, in the machine's zone."""
     found = written("axial")
     expected = time.strftime("%Y%m%d%H%M%S", time.localtime(found.order.content_time))
@@ -66,7 +66,7 @@ def test_declared_time_zone_of_the_images_holds(tmp_path):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_patient_and_study_are_the_sources(written, name):
+def test_patient_and_study_are_the_sources(name):
     """The same in every object, in every group of the name."""
     found = written(name)
     for role in ("seg", "sr", "sr-data"):
@@ -82,7 +82,7 @@ def test_patient_and_study_are_the_sources(written, name):
             assert str(dataset[keyword].value) == str(found.volume.first[keyword].value)
 
 
-def test_algorithm_is_contributing_equipment(written):
+def test_algorithm_is_contributing_equipment():
     """IHE AIR: purpose 1630 of 99IHE, with the Device UID of the build."""
     for role in ("seg", "sr", "sr-data"):
         (item,) = written("axial").read(role).ContributingEquipmentSequence
@@ -108,7 +108,7 @@ def test_long_and_odd_words_of_a_manifest(tmp_path, text):
     result_set(tmp_path, Case(affine=AXIAL), intended_use=text, title=text[:64], version=text[:64]).verify()
 
 
-def test_output_that_does_not_fit(written):
+def test_output_that_does_not_fit():
     """Labels of another shape, or with a number that the manifest does not know."""
     found = written("axial")
     for labels in (found.labels[1:], np.full_like(found.labels, 2)):
@@ -116,7 +116,7 @@ def test_output_that_does_not_fit(written):
             encode(found.volume, labels, found.measurements, found.manifest, IDENTITY, found.order)
 
 
-def test_images_that_nothing_can_be_placed_on(written):
+def test_images_that_nothing_can_be_placed_on():
     """No frame of reference, no image at all, or one image twice: refused with a reason."""
     found = written("axial")
     headers = found.volume.headers

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
-from tests.support.result_set import AXIAL, CASES, Case, result_set
+from tests.support.result_set import AXIAL, CASES, Case, result_set, written
 
 EVERY = pytest.mark.parametrize("name", CASES)
 
@@ -20,7 +20,7 @@ def frames(dataset):
 
 
 @EVERY
-def test_frames_lie_on_their_images(written, name):
+def test_frames_lie_on_their_images(name):
     """Each frame is the mask of the very slice it names, at that slice's position; no painted slice is missing."""
     found = written(name)
     index_of = {str(h.SOPInstanceUID): k for k, h in enumerate(found.volume.headers) if h is not None}
@@ -34,7 +34,7 @@ def test_frames_lie_on_their_images(written, name):
 
 
 @EVERY
-def test_highdicom_reads_the_mask_back_in_patient_space(written, name):
+def test_highdicom_reads_the_mask_back_in_patient_space(name):
     """A reader that stacks frames by position alone finds every painted voxel at the same millimetre."""
     found = written(name)
     stack = highdicom.seg.segread(found.path("seg")).get_volume(combine_segments=True, skip_overlap_checks=True)
@@ -48,7 +48,7 @@ def test_highdicom_reads_the_mask_back_in_patient_space(written, name):
         assert np.allclose(painted[order], read[other], atol=1e-3)
 
 
-def test_form(written):
+def test_form():
     """BINARY, Explicit VR Little Endian, derived, in the images' frame of reference, with no list that OHIF would misread."""
     found = written("oblique")
     dataset = found.read("seg")
@@ -59,7 +59,7 @@ def test_form(written):
     assert dataset.ReferencedSeriesSequence[0].SeriesInstanceUID == found.volume.first.SeriesInstanceUID
 
 
-def test_segments_describe_themselves(written):
+def test_segments_describe_themselves():
     """Number, codes, colour, algorithm and version, tracking."""
     first, second = written("oblique").read("seg").SegmentSequence
     assert (first.SegmentNumber, second.SegmentNumber) == (1, 2)
@@ -71,13 +71,13 @@ def test_segments_describe_themselves(written):
     assert first.TrackingUID != second.TrackingUID
 
 
-def test_empty_slices_have_no_frame(written):
+def test_empty_slices_have_no_frame():
     """Only painted slices are written, also where a gap lies between them."""
     found = written("gaps in the mask")
     assert found.read("seg").NumberOfFrames == found.labels.any(axis=(1, 2)).sum()
 
 
-def test_nothing_found_is_a_whole_object(written):
+def test_nothing_found_is_a_whole_object():
     """Every slice, empty, for each segment: a result, not a missing one."""
     dataset = written("nothing found").read("seg")
     assert dataset.NumberOfFrames == 2 * 9
@@ -85,7 +85,7 @@ def test_nothing_found_is_a_whole_object(written):
     assert len(dataset.SegmentSequence) == 2
 
 
-def test_interpolated_slices_have_no_frame(written):
+def test_interpolated_slices_have_no_frame():
     """There is no image that such a frame could be shown on."""
     found = written("slices missing")
     assert found.labels[4].any()
@@ -109,3 +109,10 @@ def test_thickness_of_the_source_is_kept_and_distance_is_measured(tmp_path):
     shared = result_set(tmp_path, case).read("seg").SharedFunctionalGroupsSequence[0]
     measures = shared.PixelMeasuresSequence[0]
     assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (2, 3)
+
+
+def test_padding_is_zero(tmp_path):
+    """Where a padding byte cannot be avoided it holds nothing (PS3.5 8.1.1)."""
+    dataset = result_set(tmp_path, Case(affine=AXIAL, shape=(1, 37, 43))).read("seg")
+    assert len(dataset.PixelData) == 200  # 199 are used
+    assert dataset.PixelData[-1] == 0

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.support.result_set import CASES, IDENTITY
+from tests.support.result_set import CASES, IDENTITY, written
 from workers.encode.objects import encode
 
 
@@ -25,7 +25,7 @@ def value(item):
 
 @pytest.mark.parametrize("role", ["sr", "sr-data"])
 @pytest.mark.parametrize("name", CASES)
-def test_every_volume_is_in_both_reports(written, name, role):
+def test_every_volume_is_in_both_reports(name, role):
     """As measured, in mL, one for each segment, 0 included."""
     found = written(name)
     volumes = [value(item) for item in items(found.read(role), "Volume")]
@@ -33,7 +33,7 @@ def test_every_volume_is_in_both_reports(written, name, role):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_number_stands_on_an_outline_on_an_image(written, name):
+def test_every_number_stands_on_an_outline_on_an_image(name):
     """One closed polyline under each number, on an image of the series: what OHIF can open."""
     found = written(name)
     images = {str(h.SOPInstanceUID) for h in found.volume.headers if h is not None}
@@ -46,7 +46,7 @@ def test_every_number_stands_on_an_outline_on_an_image(written, name):
             assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID in images
 
 
-def test_area_is_that_of_the_outline_on_the_key_slice(written):
+def test_area_is_that_of_the_outline_on_the_key_slice():
     """The slice with most of the ball, and its pixels times their area."""
     found = written("axial")
     (area,) = items(found.read("sr"), "Area")
@@ -57,7 +57,7 @@ def test_area_is_that_of_the_outline_on_the_key_slice(written):
     assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == key.SOPInstanceUID
 
 
-def test_document_is_preliminary_and_unverified(written):
+def test_document_is_preliminary_and_unverified():
     """TID 1500, complete, preliminary, unverified, and the words for people."""
     dataset = written("axial").read("sr")
     assert dataset.ContentTemplateSequence[0].TemplateIdentifier == "1500"
@@ -69,7 +69,7 @@ def test_document_is_preliminary_and_unverified(written):
 
 
 @pytest.mark.parametrize("role", ["sr", "sr-data"])
-def test_observer_procedure_algorithm_and_finding(written, role):
+def test_observer_procedure_algorithm_and_finding(role):
     """Who, of what, by which build, and what was found."""
     dataset = written("oblique").read(role)
     assert [item.UID for item in items(dataset, "Device Observer UID")] == [IDENTITY.device_uid]
@@ -80,7 +80,7 @@ def test_observer_procedure_algorithm_and_finding(written, role):
     assert [item.ConceptCodeSequence[0].CodeMeaning for item in items(dataset, "Finding Site")] == ["Liver"]
 
 
-def test_tracking_uid_is_the_same_in_all_objects(written):
+def test_tracking_uid_is_the_same_in_all_objects():
     """One thing, one UID: in the segmentation and in both reports."""
     found = written("oblique")
     segments = [item.TrackingUID for item in found.read("seg").SegmentSequence]
@@ -88,13 +88,13 @@ def test_tracking_uid_is_the_same_in_all_objects(written):
         assert [item.UID for item in items(found.read(role), "Tracking Unique Identifier")] == segments
 
 
-def test_only_found_segments_are_offered_for_editing(written):
+def test_only_found_segments_are_offered_for_editing():
     """OHIF makes an editable outline of this name; the frame of an image where nothing was found is none."""
     names = [item.TextValue for item in items(written("one of two found").read("sr"), "Tracking Identifier")]
     assert names == ["Cornerstone3DTools@^0.1.0:PlanarFreehandROI:Liver", "Lesion, nothing found"]
 
 
-def test_flags_and_absence_are_stated(written):
+def test_flags_and_absence_are_stated():
     """What a reader must know stands in the report, each once."""
     comments = [item.TextValue for item in items(written("slices missing").read("sr"), "Comment")]
     assert comments[2:] == ["1 slice is missing and was interpolated."]
@@ -102,7 +102,7 @@ def test_flags_and_absence_are_stated(written):
     assert comments[2:] == ["Nothing found: Liver.", "Nothing found: Lesion."]
 
 
-def test_data_report_refers_to_the_segments(written):
+def test_data_report_refers_to_the_segments():
     """TID 1411: each group to its own segment of this result set's segmentation."""
     found = written("oblique")
     segmentation = found.read("seg")
@@ -111,7 +111,7 @@ def test_data_report_refers_to_the_segments(written):
     assert {target.ReferencedSOPInstanceUID for target in targets} == {segmentation.SOPInstanceUID}
 
 
-def test_all_images_used_are_listed(written):
+def test_all_images_used_are_listed():
     """Image library and evidence name exactly the input."""
     found = written("slices missing")
     dataset = found.read("sr")
@@ -123,7 +123,7 @@ def test_all_images_used_are_listed(written):
     assert {item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence} == images
 
 
-def test_mask_on_interpolated_slices_only(written, tmp_path):
+def test_mask_on_interpolated_slices_only(tmp_path):
     """A volume is reported although no image shows it; nothing is outlined where nothing is."""
     found = written("slices missing")
     labels = np.zeros_like(found.labels)

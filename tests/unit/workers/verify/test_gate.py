@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 
 from gateway.domain.errors import GateRefused
-from tests.support.result_set import CASES, manifest
+from tests.support.result_set import CASES, CHINESE, Case, manifest, oblique, result_set, written
 
 ELSEWHERE = "1.2.3.4.5"
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A small right result set with two segments on an oblique stack."""
+    case = Case(affine=oblique(), shape=(5, 20, 24), modality="MR", segments=2, attributes=CHINESE)
+    return result_set(tmp_path_factory.mktemp("original"), case)
+
+
 @pytest.fixture
-def good(written, tmp_path):
-    """A copy of a right result set with two segments on an oblique stack, free to be spoiled."""
-    return copied(written("oblique"), tmp_path)
-
-
-def copied(found, directory):
-    """The same result set with its files in another directory."""
-    output = directory / "result"
-    shutil.copytree(found.order.output_dir, output)
-    return dataclasses.replace(found, order=dataclasses.replace(found.order, output_dir=str(output)))
+def good(original, tmp_path):
+    """A copy of it, free to be spoiled."""
+    shutil.copytree(original.order.output_dir, tmp_path / "result")
+    order = dataclasses.replace(original.order, output_dir=str(tmp_path / "result"))
+    return dataclasses.replace(original, order=order)
 
 
 def refusal(found):
@@ -36,7 +38,7 @@ def refusal(found):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_right_results_pass(written, name):
+def test_right_results_pass(name):
     """Every geometry, with nothing found, with gaps and with missing slices."""
     written(name).verify()
 
@@ -62,8 +64,9 @@ IDENTITY = {
 }
 
 
-@pytest.mark.parametrize("role", ["seg", "sr", "sr-data"])
-@pytest.mark.parametrize("keyword", IDENTITY)
+@pytest.mark.parametrize(
+    ("role", "keyword"), [*(("seg", keyword) for keyword in IDENTITY), ("sr", "PatientID"), ("sr-data", "StudyID")]
+)
 def test_another_patient_or_study(good, role, keyword):
     """One character of identity is enough."""
     assert refusal(good.changed(role, each(keyword, IDENTITY[keyword]))) == "identity"
@@ -431,8 +434,12 @@ SPOILED_REPORT = {
 }
 
 
-@pytest.mark.parametrize("role", ["sr", "sr-data"])
-@pytest.mark.parametrize("name", SPOILED_REPORT)
+IN_BOTH = ("no content template", "foreign tracking UID", "wrong volume", "volume lost", "reference without evidence")
+
+
+@pytest.mark.parametrize(
+    ("role", "name"), [*(("sr", name) for name in SPOILED_REPORT), *(("sr-data", name) for name in IN_BOTH)]
+)
 def test_spoiled_report(good, role, name):
     """A number that was not measured, on another patient's image, or that claims to be final never leaves."""
     change, code = SPOILED_REPORT[name]

@@ -1,0 +1,38 @@
+"""OHIF's own loaders, in Node without a browser: what is painted on which image, and what becomes editable."""
+
+import numpy as np
+import pytest
+
+from tests.conformance.conftest import HYDRATED
+from tests.support.result_set import CASES, written
+
+
+def painted(found):
+    """SOP Instance UID -> {segment: voxels}, as the model's mask has it."""
+    counts = {}
+    for header, labels in zip(found.volume.headers, found.labels, strict=True):
+        numbers, voxels = np.unique(labels[labels > 0], return_counts=True)
+        if header is not None and numbers.size:
+            counts[str(header.SOPInstanceUID)] = dict(zip(map(str, numbers), voxels.tolist(), strict=True))
+    return counts
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_segmentation_is_painted_on_the_right_images(ohif, name):
+    """The same number of voxels of each segment on each source image as in the mask, and segments by their names."""
+    found = written(name)
+    result = ohif["ohif_seg.mjs", name].result()
+    assert result["painted"] == painted(found)
+    assert result["segments"] == {str(spec.number): spec.label for spec in found.manifest.output.segments}
+    assert result["overlapping"] is False
+
+
+@pytest.mark.parametrize("name", HYDRATED)
+def test_report_opens(ohif, name):
+    """Nothing throws or warns, and every segment that was found gives one editable outline; one that was not gives none."""
+    found = written(name)
+    result = ohif["ohif_sr.mjs", name].result()
+    count = len(np.unique(found.labels[found.labels > 0]))
+    hydrated = result["hydrated"]
+    assert hydrated == ({"PlanarFreehandROI": count} if count else {})
+    assert result["warnings"] == []
