@@ -39,14 +39,7 @@ class MllpEhr:
         except ValueError as error:
             return Receipt(verdict=Verdict.REJECTED, answer=str(error))
         with self._lock:
-            try:
-                keep, receipt = self._exchange(framed, message)
-            except TimeoutError:
-                keep, receipt = False, _retry(f"no acknowledgement within {self._to.timeout:g} s")
-            except FrameTooLarge:
-                keep, receipt = False, _retry("the answer is too large")
-            except OSError as error:
-                keep, receipt = False, _retry(f"{self._where()}: {_say(error)}")
+            keep, receipt = self._try(framed, message)
             if not keep:
                 self._close()
             return receipt
@@ -65,31 +58,55 @@ class MllpEhr:
         with self._lock:
             self._close()
 
-    def _exchange(self, framed: bytes, message: bytes) -> tuple[bool, Receipt]:
-        """Sends and receives; says whether the connection can be kept. Raises OSError, FrameTooLarge."""
-        connection = self._ready_connection()
+    def _try(self, framed: bytes, message: bytes) -> tuple[bool, Receipt]:
+        """Sends and receives; says whether the connection can be kept."""
+        try:
+            connection, kept = self._ready_connection()
+            try:
+                return self._exchange(connection, framed, message)
+            except ConnectionError:
+                if not kept:
+                    raise
+            # Many receivers close after each message, and some just when the next one is under way.
+            self._close()
+            connection, _ = self._ready_connection()
+            return self._exchange(connection, framed, message)
+        except TimeoutError:
+            return False, _retry(f"{self._where()}: no acknowledgement within {self._to.timeout:g} s")
+        except FrameTooLarge:
+            return False, _retry("the answer is too large")
+        except OSError as error:
+            return False, _retry(f"{self._where()}: {_say(error)}")
+
+    def _exchange(self, connection: socket.socket, framed: bytes, message: bytes) -> tuple[bool, Receipt]:
+        """Raises OSError, FrameTooLarge; ConnectionError where the peer ended the connection instead of answering."""
         connection.settimeout(self._to.timeout)
         connection.sendall(framed)
         end = time.monotonic() + self._to.timeout
         decoder = Decoder(_LARGEST_ACKNOWLEDGEMENT)
+        answered = False
         while True:
             connection.settimeout(max(end - time.monotonic(), 0.001))
             data = connection.recv(65536)
+            if not data and not answered:
+                raise ConnectionAbortedError("the connection was closed before an acknowledgement")
             if not data:
-                return False, _retry("the connection was closed before an acknowledgement")
+                return False, _retry("the connection was closed within an acknowledgement")
+            answered = True
             if answers := decoder.feed(data):
                 ours, receipt = judge(answers[0], message)
                 return ours and len(answers) == 1 and not decoder.inside, receipt
             if time.monotonic() >= end:
                 raise TimeoutError
 
-    def _ready_connection(self) -> socket.socket:
-        """The kept connection if the peer has neither closed it nor said anything since, else a new one."""
+    def _ready_connection(self) -> tuple[socket.socket, bool]:
+        """The kept connection if the peer has neither closed it nor said anything since, else a new one; and which."""
         if self._connection is not None and _has_news(self._connection):
             self._close()
-        if self._connection is None:
-            self._connection = self._connect()
-        return self._connection
+        if self._connection is not None:
+            return self._connection, True
+        self._connection = self._connect()
+        return self._connection, False
 
     def _connect(self) -> socket.socket:
         connection = socket.create_connection((self._to.host, self._to.port), timeout=self._to.timeout)
@@ -123,7 +140,7 @@ def _say(error: OSError) -> str:
         return f"the certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS fails: {error.reason}"
-    return error.strerror or "no connection in time"
+    return error.strerror or str(error) or "the connection broke"
 
 
 def _retry(answer: str) -> Receipt:

@@ -15,6 +15,7 @@ from gateway.deliver.settings import DicomDestination
 from gateway.domain.errors import DestinationUnreachable
 from gateway.domain.job import Receipt, Verdict
 from gateway.domain.ports import ObjectFile
+from tests.support.certificates import make_certificate
 from tests.support.objects import write_object
 from tests.support.orthanc import free_port
 from tests.support.scp import blackhole, stalling_proxy, storage_peer
@@ -242,3 +243,16 @@ def test_peer_that_stops_reading_ends_by_itself(tmp_path: Path) -> None:
         receipts = pacs(port).store(objects)
     assert verdicts(receipts) == [Verdict.RETRY] * 2
     assert time.monotonic() - started < 10
+
+
+def test_tls_needs_the_right_certificate(tmp_path: Path) -> None:
+    """With the peer's authority the object arrives; with another, or without TLS, it waits."""
+    good, other = make_certificate(tmp_path), make_certificate(tmp_path, "127.0.0.2")
+    one = write_object(tmp_path, "seg")
+    with storage_peer(tls=good.server_context()) as peer:
+        slower = {**QUICK, "acse": 3, "dimse": 3}
+        arrived = pacs(peer.port, timeouts=slower, tls={"ca_file": str(good.certificate)}).store([one])
+        refused = pacs(peer.port, timeouts=slower, tls={"ca_file": str(other.certificate)}).store([one])
+    assert verdicts(arrived) == [Verdict.ACCEPTED]
+    assert verdicts(refused) == [Verdict.RETRY]
+    assert len(peer.requests) == 1
