@@ -85,7 +85,8 @@ def _rescaled(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.float
     slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
     if slope == 0:
         raise _undecodable(dataset, "its Rescale Slope is zero")
-    return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+        return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
 def _number(dataset: Dataset, keyword: str, absent: float) -> float:
