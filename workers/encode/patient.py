@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 
 from pydicom import config
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import validate_value
@@ -29,6 +30,8 @@ _IF_VALID = (
     "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID",
     "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID", "LongitudinalTemporalInformationModified",
 )  # fmt: skip
+# What pydicom may raise on a value that is not what its VR says; where it does the attribute counts as absent.
+_BROKEN = (ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError)
 _TEXT = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
 
 
@@ -67,7 +70,7 @@ def _optional(header: Dataset, *, any_text: bool) -> Iterator[DataElement]:
 def _element(header: Dataset, keyword: str) -> DataElement | None:
     try:
         return header[keyword]
-    except (KeyError, ValueError, TypeError, OverflowError):  # absent, or a number that is none
+    except _BROKEN:
         return None
 
 
@@ -82,6 +85,8 @@ def _detached(element: DataElement) -> DataElement:
 
 
 def _is_valid(element: DataElement) -> bool:
+    if element.keyword and dictionary_VR(element.tag) != element.VR:
+        return False
     if element.VR == "SQ":
         codes = element.keyword.endswith("CodeSequence")
         return all((not codes or _is_code(item)) and all(map(_is_valid, item)) for item in element.value)

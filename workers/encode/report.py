@@ -25,6 +25,7 @@ from highdicom.sr import (
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 
 from gateway.domain.messages import Code
@@ -136,7 +137,8 @@ def _observer(source: Source) -> ObservationContext:
 
 def _procedures(source: Source) -> list[CodedConcept]:
     """The imaging procedure, not the algorithm (IHE AIR): as the images code it, else by modality."""
-    found = [code for item in source.volume.first.get("ProcedureCodeSequence") or () if (code := _code_of(item))]
+    items = source.volume.first.get("ProcedureCodeSequence")
+    found = [code for item in items if (code := _code_of(item))] if isinstance(items, Items) else []
     return found or [PROCEDURES.get(source.references[0].Modality, IMAGING)]
 
 

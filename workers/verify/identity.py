@@ -17,7 +17,7 @@ def check_images_agree(evidence: Evidence) -> None:
     """The images are all of one patient, study, series and frame of reference."""
     images = Result(role="images", dataset=evidence.volume.first)
     for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
-        if len({_text(header, keyword) for header in evidence.volume.headers if header is not None}) > 1:
+        if len({_text(header, keyword).strip() for header in evidence.volume.headers if header is not None}) > 1:
             raise images.refuse("mixed_images", f"{keyword} is not the same in all of them")
 
 

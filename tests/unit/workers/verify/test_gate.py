@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.domain.errors import GateRefused
-from tests.support.result_set import CASES, CHINESE, Case, manifest, oblique, result_set, written
+from tests.support.result_set import AXIAL, CASES, CHINESE, Case, manifest, oblique, result_set, written
 
 ELSEWHERE = "1.2.3.4.5"
 
@@ -564,3 +564,13 @@ def test_plausible_volume(good):
     """The ends of the range are inside it."""
     values = [m.value for m in good.measurements]
     dataclasses.replace(good, manifest=manifest(2, plausible=(min(values), max(values)))).verify()
+
+
+def test_rounding_in_the_images_is_no_fault(tmp_path):
+    """Scanners round each image's orientation and spacing on their own; what the loader takes as one series passes."""
+
+    def jitter(index, dataset):
+        dataset.ImageOrientationPatient = [1, 0.0002 * (index % 2), 0, -0.0002 * (index % 2), 1, 0]
+        dataset.PixelSpacing = [1.2 + 0.0004 * (index % 2), 0.9]
+
+    result_set(tmp_path, Case(affine=AXIAL), change=jitter).verify()
