@@ -1,4 +1,7 @@
-"""Fails when modules or functions outgrow the budget of docs/architecture.md; raising a number needs an ADR."""
+"""Fails when modules or functions outgrow the budget of docs/architecture.md; raising a number needs an ADR.
+
+Migrations are history, not code to keep small, and are left out.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,21 @@ def over(kind: str, lengths: dict[str, int], budget: dict[str, int]) -> list[str
     figures = {"median": statistics.median(values), "p90": values[int(0.9 * (len(values) - 1))], "max": values[-1]}
     print(f"{kind}: {len(values)}, median {figures['median']:g}, p90 {figures['p90']}, max {figures['max']} lines")
     problems = [f"{name}: {size} lines" for name, size in lengths.items() if size > budget["max"]]
-    return problems + [f"{kind} {key} is {figures[key]:g}, budget {budget[key]}" for key in ("median", "p90") if figures[key] > budget[key]]
+    return problems + [
+        f"{kind} {key} is {figures[key]:g}, budget {budget[key]}"
+        for key in ("median", "p90")
+        if figures[key] > budget[key]
+    ]
 
 
 def main() -> int:
     """Checks both packages."""
-    files = [path for root in ("gateway", "workers") for path in sorted(Path(root).rglob("*.py"))]
+    files = [
+        path
+        for root in ("gateway", "workers")
+        for path in sorted(Path(root).rglob("*.py"))
+        if "versions" not in path.parts
+    ]
     modules = {str(path): path.read_text(encoding="utf-8").count("\n") for path in files}
     functions = {
         f"{path}:{name}": lines

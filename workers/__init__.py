@@ -1,1 +1,1 @@
-"""The model processes of Hilum: series to volume, volume through a MONAI bundle, output to DICOM objects, objects through the gate."""
+"""The model processes of Hilum: series to volume, through a MONAI bundle, to DICOM objects, through the gate."""
