@@ -53,9 +53,14 @@ class Source:
 
     @cached_property
     def references(self) -> tuple[Dataset, ...]:
-        """For each real slice what result objects need to know of it, and no more."""
+        """For each real slice what result objects need to know of it, and no more; orientation and spacing are the first's."""
         headers = (self.volume.headers[index] for index in self.real_slices)
-        return tuple(_reference(header, self.volume.spacing[0]) for header in headers if header is not None)
+        found = [_reference(header, self.volume.spacing[0]) for header in headers if header is not None]
+        for reference in found:  # scanners may round each image's own; an object has one for all of its frames
+            reference.ImageOrientationPatient = found[0].ImageOrientationPatient
+            reference.PixelSpacing = found[0].PixelSpacing
+            reference.SliceThickness = found[0].SliceThickness
+        return tuple(found)
 
     @property
     def segments(self) -> tuple[SegmentSpec, ...]:
