@@ -46,6 +46,7 @@ class Outbox:
                 ", ".join(sorted({draft.destination for draft in drafts})) or "nowhere: the rule names no destination"
             )
             rows.tell(connection, now, row.study_uid, "deliveries planned", f"{len(drafts)} to {names}", job)
+            self._release_held(connection, job)  # a message may have no object to wait for
             self._roll_up(connection, job)
 
     def hold_back(self, job: JobId, reason: str) -> None:
