@@ -18,6 +18,9 @@ from gateway.store.engine import reading, writing
 
 _JOBS, _INSTANCES, _STUDIES, _INPUTS = schema.jobs, schema.instances, schema.studies, schema.job_inputs
 
+# What a PACS sends back of our own results is no input.
+_NOT_OURS = _INSTANCES.c.sop_instance_uid.not_in(select(schema.own_objects.c.sop_instance_uid))
+
 
 class Routing:
     """Implements `gateway.domain.ports.RoutingLedger` (but for `complete_studies`)."""
@@ -28,12 +31,7 @@ class Routing:
     def study(self, study: StudyUID) -> Study:
         """All instances of a study that others made; raises NotFound."""
         with reading(self.engine) as connection:
-            found = connection.execute(
-                select(_INSTANCES)
-                .where(_INSTANCES.c.study_uid == study)
-                # What a PACS sends back of our own results is no input.
-                .where(_INSTANCES.c.sop_instance_uid.not_in(select(schema.own_objects.c.sop_instance_uid)))
-            ).all()
+            found = connection.execute(select(_INSTANCES).where(_INSTANCES.c.study_uid == study, _NOT_OURS)).all()
             known = found or connection.execute(select(_STUDIES.c.uid).where(_STUDIES.c.uid == study)).first()
         if not known:
             raise NotFound(f"no study {study} has arrived")
@@ -71,15 +69,16 @@ class Routing:
         return bool(row.state == StudyState.COMPLETE.value and row.revision == revision)
 
     def _add_job(self, connection: Connection, draft: JobDraft, now: float) -> bool:
-        if connection.execute(select(_JOBS.c.id).where(_JOBS.c.id == draft.id)).first():
-            detail = f"{draft.model} has this input already; its result stands"
+        state = connection.execute(select(_JOBS.c.state).where(_JOBS.c.id == draft.id)).scalar_one_or_none()
+        if state is not None:
+            detail = f"{draft.model} has had exactly this input already; that job is {state}"
             rows.tell(connection, now, draft.study_uid, "job known", detail, draft.id)
             return False
         earlier = self._overtake(connection, draft, now)
         values = rows.draft_values(draft) | {"state": JobState.QUEUED.value, "created_at": now, "supersedes": earlier}
         connection.execute(insert(_JOBS).values(**values))
         members = select(_INSTANCES.c.sop_instance_uid).where(
-            _INSTANCES.c.series_uid == draft.series_uid, _INSTANCES.c.study_uid == draft.study_uid
+            _INSTANCES.c.series_uid == draft.series_uid, _INSTANCES.c.study_uid == draft.study_uid, _NOT_OURS
         )
         uids = connection.execute(members).scalars().all()
         connection.execute(insert(_INPUTS), [{"job_id": draft.id, "sop_instance_uid": uid} for uid in uids])
