@@ -14,10 +14,11 @@ import alembic.config
 import alembic.migration
 import alembic.script
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from gateway.domain.errors import LedgerError
+from gateway.domain.errors import ConfigurationError, LedgerError
 
 _READ_ONLY = "hilum_read"
 
@@ -26,10 +27,11 @@ def open_engine(url: str, *, durability: str = "FULL") -> Engine:
     """Connects to the ledger's database.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a commit is on disk when it returns, also after a power cut
-    (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    (https://www.sqlite.org/pragma.html#pragma_synchronous). Raises LedgerError when the place for it cannot be made,
+    and ConfigurationError for a database whose driver is not installed.
     """
     if url.startswith("sqlite"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(Path(url.removeprefix("sqlite:///")).parent)
         engine = create_engine(
             url,
             poolclass=QueuePool,
@@ -41,7 +43,20 @@ def open_engine(url: str, *, durability: str = "FULL") -> Engine:
         return engine
     # A partitioned PostgreSQL must not hang a worker for minutes: give up on unacknowledged data after 5 s.
     options = {"connect_timeout": 3, "tcp_user_timeout": 5000}
-    return create_engine(url, pool_pre_ping=True, connect_args=options)
+    try:
+        return create_engine(url, pool_pre_ping=True, connect_args=options)
+    except (ImportError, NoSuchModuleError) as error:
+        message = "ledger.url: the database driver is not installed: run `pip install hilum[postgresql]`"
+        raise ConfigurationError(message) from error
+    except ArgumentError as error:
+        raise ConfigurationError("ledger.url: not a database URL") from error
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"the ledger cannot be kept in {directory}: {error.strerror}") from error
 
 
 def _make_durable(engine: Engine, durability: str) -> None:
@@ -81,12 +96,14 @@ def translated() -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise LedgerError(f"the ledger cannot be used: {error.orig}") from error
+    except PoolTimeout as error:
+        raise LedgerError("the ledger cannot be used: every connection to it is busy") from error
 
 
 def migrate(engine: Engine) -> None:
     """Brings the tables to this version; raises LedgerError where a newer Hilum has written them."""
     config = alembic.config.Config()
-    config.set_main_option("script_location", str(resources.files("gateway.store") / "migrations"))
+    config.set_main_option("script_location", str(resources.files("gateway.store") / "migrations").replace("%", "%%"))
     scripts = alembic.script.ScriptDirectory.from_config(config)
     head = scripts.get_current_head()
     with translated(), engine.connect().execution_options(**{_READ_ONLY: True}) as connection:
