@@ -21,11 +21,18 @@ class LocalSpool:
     def __init__(self, root: Path) -> None:
         self._objects = root / "objects"
         self._temporary = root / "tmp"
+        try:
+            self._make_directories(root)
+        except OSError as error:
+            raise StorageFull(f"the spool cannot be kept in {root}: {error.strerror}") from error
+
+    def _make_directories(self, root: Path) -> None:
+        """All directories are made, and are on disk, before the first file: no writer ever has to wait for one."""
         self._temporary.mkdir(parents=True, exist_ok=True)
-        # All directories are made, and are on disk, before the first file: no writer ever has to wait for one.
         for number in range(256):
             (self._objects / f"{number:02x}").mkdir(parents=True, exist_ok=True)
-        _sync_directory(self._objects)
+        for directory in (self._objects, root, root.parent):
+            _sync_directory(directory)
 
     def sweep(self) -> int:
         """Removes what a crash left half-written; returns how many files. Only for the one process that writes."""
@@ -47,8 +54,9 @@ class LocalSpool:
             temporary.rename(final)
             _sync_directory(final.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise StorageFull(f"cannot write to the spool: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)  # only there where something went wrong
         return key
 
     def path(self, key: str) -> Path:
