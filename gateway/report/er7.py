@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, tzinfo
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _DATE = re.compile(r"[0-9]{8}|[0-9]{6}|[0-9]{4}")
 _TIME = re.compile(r"([0-9]{6}|[0-9]{4}|[0-9]{2})(\.[0-9]{1,6})?")
 _SIGNIFICANT = 6
+_MOST_PLACES = 10  # NM has 16 characters
 
 
 def text(value: str) -> str:
@@ -25,16 +26,16 @@ def text(value: str) -> str:
 
 
 def number(value: float) -> str:
-    """NM (2.A.47): digits, sign and point only, never an exponent; all digits before the point, six significant ones.
+    """NM (2.A.47): digits, sign and point only, never an exponent; all digits before the point, six significant ones,
+    at most ten after the point.
 
     Raises ValueError for a value that is not finite.
     """
     if not math.isfinite(value):
         raise ValueError("not a finite number")
     exact = Decimal(repr(float(value)))
-    places = max(0, _SIGNIFICANT - 1 - (exact.adjusted() if exact else 0))
-    rounded = exact.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_EVEN) if places < 30 else Decimal(0)
-    plain = f"{rounded:f}"
+    places = min(max(0, _SIGNIFICANT - 1 - (exact.adjusted() if exact else 0)), _MOST_PLACES)
+    plain = f"{round(exact, places):f}" if places else f"{round(exact)}"
     plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
     return "0" if plain in ("-0", "") else plain
 

@@ -114,6 +114,8 @@ def stalling_proxy(target: int, after: int) -> Iterator[int]:
         threading.Thread(target=serve, daemon=True).start()
         yield listener.getsockname()[1]
         for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # close alone does not wake a thread that reads
             end.close()
 
 
