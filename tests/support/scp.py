@@ -45,18 +45,23 @@ def storage_peer(
     titles: Sequence[str] = (),
     tls: Any = None,
 ) -> Iterator[Peer]:
-    """A storage SCP. ``answers`` are statuses in order, the last one repeated; ``"abort"`` ends the association.
+    """A storage SCP. ``answers`` are statuses in order, the last one repeated; ``"abort"`` ends the association,
+    ``"silent"`` never answers.
 
     With ``find`` it also answers C-FIND from what it has stored, or as ``finds`` says. ``titles`` are the calling AE
     titles it takes; all where there are none.
     """
-    peer, script, lock = Peer(), list(answers or [0]), threading.Lock()
+    peer, script, lock, ended = Peer(), list(answers or [0]), threading.Lock(), threading.Event()
 
     def on_store(event: Any) -> int:
         with lock:
             uid = str(event.request.AffectedSOPInstanceUID)
             answer = script.pop(0) if len(script) > 1 else script[0]
             peer.requests.append(uid)
+        if answer == "silent":
+            ended.wait(30)
+            return 0xA700
+        with lock:
             if isinstance(answer, str):
                 event.assoc.abort()
                 return 0
@@ -87,6 +92,7 @@ def storage_peer(
     try:
         yield peer
     finally:
+        ended.set()
         # It looks every half second whether it should end; nobody has to wait for that.
         threading.Thread(target=server.shutdown, daemon=True).start()
 

@@ -169,6 +169,15 @@ def test_silent_peer_ends_by_itself(three: list[ObjectFile]) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_peer_that_falls_silent_is_not_called_again_for_each_object(three: list[ObjectFile]) -> None:
+    """What it answered counts; the rest waits for another time, at the cost of one time limit."""
+    with storage_peer([0, "silent"]) as peer:
+        receipts = pacs(peer.port).store(three)
+        assert len(peer.requests) == 2
+    assert verdicts(receipts) == [Verdict.ACCEPTED, Verdict.RETRY, Verdict.RETRY]
+    assert peer.associations == 1
+
+
 @pytest.mark.parametrize("found", [True, False])
 def test_duplicate_is_accepted_only_where_it_can_be_found(tmp_path: Path, found: bool) -> None:
     """0x0111 from a peer that then does not find the instance is no proof of anything."""
