@@ -182,11 +182,24 @@ def _allowed(path: tuple[Any, ...]) -> set[str]:
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:
-    def place(path: Path) -> Path:
-        return (base / path.expanduser()).resolve()
-
+    """Relative paths are relative to the file they stand in, wherever the process was started."""
+    placed: Settings = _placed(settings, base)
     models = {
-        name: entry if entry.bundle.startswith("builtin:") else ModelEntry(bundle=str(place(Path(entry.bundle))))
+        name: entry
+        if entry.bundle.startswith("builtin:")
+        else ModelEntry(bundle=str(_placed(Path(entry.bundle), base)))
         for name, entry in settings.models.items()
     }
-    return settings.model_copy(update={"data_dir": place(settings.data_dir), "models": models})
+    return placed.model_copy(update={"models": models})
+
+
+def _placed(value: Any, base: Path) -> Any:
+    if isinstance(value, Path):
+        return (base / value.expanduser()).resolve()
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _placed(getattr(value, name), base) for name in type(value).model_fields})
+    if isinstance(value, dict):
+        return {key: _placed(item, base) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_placed(item, base) for item in value)
+    return value

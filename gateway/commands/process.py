@@ -18,7 +18,7 @@ from typing import Any
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
-from gateway.domain.errors import ConfigurationError, InputRefused, ModelCrashed, PeerError
+from gateway.domain.errors import ConfigurationError, InputRefused, MessageInvalid, ModelCrashed, PeerError
 from gateway.domain.ids import AETitle, AssociationId, ModelName, SeriesUID, Sha256
 from gateway.domain.messages import InputFile, JobOrder, Outcome, from_json, to_json
 from gateway.domain.study import Instance, Series, Study
@@ -191,8 +191,12 @@ def _write(outcome: Outcome, order: JobOrder, series: Series, scratch: Path, out
         message_time=order.content_time,
         result_time=order.content_time,
     )
-    (scratch / "oru.hl7").write_bytes(build(content, profile))
+    names = [item.file for item in outcome.objects] + ["result.json"]
+    try:
+        (scratch / "oru.hl7").write_bytes(build(content, profile))
+        names.append("oru.hl7")
+    except MessageInvalid:
+        pass  # anonymised images have no Patient ID to write a message about; the objects stand without it
     result: dict[str, Any] = {**dataclasses.asdict(outcome), "study_uid": series.first.study_uid}
     (scratch / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    names = [item.file for item in outcome.objects] + ["result.json", "oru.hl7"]
     return tuple((scratch / name).replace(output / name) for name in names)
