@@ -26,7 +26,7 @@ LONGEST_ANSWER = 16 * 2**20
 CHILD = (sys.executable, "-P", "-m", "workers.child")
 """The command line of a child; the number of its parent is added."""
 
-_MOMENT = 5.0  # seconds
+_MOMENT = 2.0  # seconds
 
 ENVIRONMENT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HILUM_TORCH_THREADS")
 ENVIRONMENT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")

@@ -1,0 +1,123 @@
+"""The real child process with real bundles: what dies, what is limited, what is kept apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from gateway.domain.errors import ModelCrashed, ModelOutOfMemory
+from gateway.domain.messages import JobOrder, Outcome, from_json, to_json
+from tests.support.bundles import write_bundle
+from tests.support.series import axial, job_order, write_series
+from workers.supervisor import ModelProcess
+
+VOXELS = np.zeros((8, 24, 24))
+VOXELS[2:5, 6:14, 4:10] = 900
+VOXELS += np.arange(24)
+
+
+@pytest.fixture
+def process() -> Iterator[ModelProcess]:
+    """A supervisor of real children."""
+    made = ModelProcess()
+    yield made
+    made.close()
+
+
+def order(tmp_path: Path, behaviour: str, *, memory_mib: int = 2048) -> JobOrder:
+    """A job on a bundle that behaves so."""
+    paths = write_series(tmp_path / f"in-{behaviour}", VOXELS, axial(VOXELS.shape))
+    bundle = write_bundle(tmp_path / behaviour, behaviour, memory_mib=memory_mib)
+    return job_order(paths, bundle, tmp_path / f"out-{behaviour}")
+
+
+def test_a_model_that_prints_does_not_break_the_protocol(process: ModelProcess, tmp_path: Path) -> None:
+    """Through Python, past it, and from a process of its own."""
+    outcome = process.run(order(tmp_path, "prints"), timeout=120)
+    assert outcome.status == "complete"
+    assert [segment.voxels for segment in outcome.segments] == [144]
+
+
+def test_a_model_that_crashes_once_works_the_second_time(process: ModelProcess, tmp_path: Path) -> None:
+    """The crash is reported, and the next try gets a new process."""
+    made = order(tmp_path, "crash_once")
+    with pytest.raises(ModelCrashed, match=r"SIGSEGV.* during infer"):
+        process.run(made, timeout=120)
+    assert process.run(made, timeout=120).status == "complete"
+
+
+def test_a_model_without_bounds_meets_the_limit_of_its_manifest(process: ModelProcess, tmp_path: Path) -> None:
+    """It is told from a crash, and the machine's memory is not touched."""
+    with pytest.raises(ModelOutOfMemory, match="ran out of memory during infer"):
+        process.run(order(tmp_path, "oom", memory_mib=512), timeout=120)
+
+
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    """Even a parent that is killed leaves no model running."""
+    made = to_json(order(tmp_path, "hang"))
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "workers.run_once"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdin
+    assert parent.stderr
+    parent.stdin.write(made)
+    parent.stdin.close()
+    while '"infer"' not in parent.stderr.readline():
+        assert parent.poll() is None
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert children
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stderr.close()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert all(child.status() == psutil.STATUS_ZOMBIE for child in alive)
+
+
+@pytest.mark.parametrize(("behaviour", "status"), [("threshold", 0), ("nan", 1), ("exits", 1)])
+def test_one_job_from_the_command_line(tmp_path: Path, behaviour: str, status: int) -> None:
+    """Outcome or error as JSON on standard output, stages on standard error, and the exit status says which."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "workers.run_once"],
+        input=to_json(order(tmp_path, behaviour)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == status
+    assert '{"stage": "infer"}' in ran.stderr.splitlines()
+    if behaviour == "exits":
+        assert json.loads(ran.stdout) == {
+            "error": "the model's process ended with exit status 3 during infer",
+            "kind": "ModelCrashed",
+        }
+    else:
+        assert from_json(Outcome, ran.stdout).status == ("complete" if status == 0 else "refused")
+
+
+def test_bundles_are_verified_from_the_command_line(tmp_path: Path) -> None:
+    """A good one and a bad one: one answer each, and the exit status of the bad one."""
+    good, bad = write_bundle(tmp_path / "good"), write_bundle(tmp_path / "bad")
+    (bad / "models/model.safetensors").write_bytes(b"something else")
+    ran = subprocess.run(
+        [sys.executable, "-m", "workers.models", "verify", str(good), str(bad), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    first, second = json.loads(ran.stdout)
+    assert ran.returncode == 2
+    assert first["ok"] is True
+    assert "not the ones its manifest pins" in second["error"]

@@ -1,0 +1,124 @@
+"""The child's answers, without a process around it."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.domain.messages import JobOrder, Outcome, from_json, to_json
+from tests.support.bundles import write_bundle
+from tests.support.series import axial, job_order, write_series
+from workers.child import Child
+
+VOXELS = np.zeros((8, 24, 24))
+VOXELS[2:5, 6:14, 4:10] = 900
+VOXELS += np.arange(24)
+
+
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory limit is for a process of its own, not for the one the tests run in."""
+    monkeypatch.setattr("workers.child.limit_memory", lambda mebibytes: None)
+
+
+def order(tmp_path: Path, bundle: Path, job_id: str = "0" * 32, **options: Any) -> JobOrder:
+    """An order over a small series."""
+    paths = write_series(tmp_path / "in", VOXELS, axial(VOXELS.shape), **options)
+    return job_order(paths, bundle, tmp_path / job_id, job_id=job_id)
+
+
+def answers(child: Child, wire: StringIO, *lines: str) -> list[dict[str, Any]]:
+    """What the child says to these lines."""
+    wire.seek(0)
+    wire.truncate()
+    for line in lines:
+        child.answer(line)
+    return [json.loads(line) for line in wire.getvalue().splitlines()]
+
+
+def test_a_job_is_told_stage_by_stage_and_ends_with_its_outcome(tmp_path: Path) -> None:
+    """The whole of a small job: objects on disk, numbers right, a time for each stage."""
+    wire = StringIO()
+    said = answers(Child(wire), wire, to_json(order(tmp_path, write_bundle(tmp_path / "b"))))
+    assert [item["stage"] for item in said[:-1]] == ["open", "load", "infer", "measure", "encode", "verify"]
+    outcome = from_json(Outcome, json.dumps(said[-1]["outcome"]))
+    assert (outcome.status, outcome.source_instances) == ("complete", 8)
+    assert [segment.voxels for segment in outcome.segments] == [144]
+    assert outcome.measurements[0].value == pytest.approx(144 * 3.0 / 1000)
+    assert {item.role for item in outcome.objects} >= {"seg", "sr"}
+    assert all((tmp_path / ("0" * 32) / item.file).stat().st_size == item.size for item in outcome.objects)
+    assert list(outcome.timings) == ["load", "infer", "measure", "encode", "verify"]
+
+
+def test_the_same_order_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Twice in one process: identity and content of every object are equal."""
+    wire = StringIO()
+    made = to_json(order(tmp_path, write_bundle(tmp_path / "b")))
+    child = Child(wire)
+    first, second = (answers(child, wire, made)[-1]["outcome"]["objects"] for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "plausible", "missing", "code"),
+    [
+        ("threshold", None, [3], "gap"),
+        ("nan", None, [], "output_not_finite"),
+        ("threshold", (1000.0, 2000.0), [], "implausible"),
+    ],
+)
+def test_refusals_are_outcomes(
+    tmp_path: Path, behaviour: str, plausible: tuple[float, float] | None, missing: list[int], code: str
+) -> None:
+    """Of the images by loading, of the output by inference, of the result by the gate: status, code and sentence."""
+    wire = StringIO()
+    bundle = write_bundle(tmp_path / "b", behaviour, plausible=plausible)
+    outcome = answers(Child(wire), wire, to_json(order(tmp_path, bundle, missing=missing)))[-1]["outcome"]
+    assert (outcome["status"], outcome["reason_code"]) == ("refused", code)
+    assert outcome["reason"]
+    assert outcome["objects"] == []
+
+
+def test_an_exception_of_the_model_names_the_stage_and_the_place(tmp_path: Path) -> None:
+    """What the network raises is told; the child lives on."""
+    wire = StringIO()
+    child = Child(wire)
+    said = answers(child, wire, to_json(order(tmp_path, write_bundle(tmp_path / "b", "raises"))))[-1]
+    assert said["kind"] == "ModelCrashed"
+    assert said["error"].startswith("RuntimeError at network.py:")
+    assert said["error"].endswith("during infer (no such luck)")
+    again = answers(child, wire, to_json(order(tmp_path, write_bundle(tmp_path / "c"), "1" * 32)))
+    assert again[-1]["outcome"]["status"] == "complete"
+
+
+def test_nothing_of_the_patient_is_in_an_error(tmp_path: Path) -> None:
+    """An exception outside the network is told by type and place only: its text may quote a header."""
+    wire = StringIO()
+    made = order(tmp_path, write_bundle(tmp_path / "b"))
+    (tmp_path / ("0" * 32)).rmdir()
+    (tmp_path / ("0" * 32)).write_text("not a directory")
+    said = answers(Child(wire), wire, to_json(made))[-1]
+    assert said["kind"] == "ModelCrashed"
+    assert "during encode" in said["error"]
+    assert str(tmp_path) not in said["error"]
+
+
+def test_a_bundle_that_is_none_is_said_to_be_invalid(tmp_path: Path) -> None:
+    """The supervisor makes BundleInvalid of it, and nobody tries again."""
+    wire = StringIO()
+    said = answers(Child(wire), wire, to_json(order(tmp_path, tmp_path)))[-1]
+    assert said["kind"] == "BundleInvalid"
+    assert "hilum.yaml is missing" in said["error"]
+
+
+@pytest.mark.parametrize("line", ["", "{}", "[]", '{"version": 99}', "nonsense"])
+def test_a_line_that_is_no_order_is_an_error_line(line: str) -> None:
+    """Never a traceback, never silence."""
+    wire = StringIO()
+    (said,) = answers(Child(wire), wire, line)
+    assert said["kind"] == "ModelCrashed"
