@@ -190,6 +190,7 @@ def _write(outcome: Outcome, order: JobOrder, series: Series, scratch: Path, out
         control_id=order.job_id[:20],
         message_time=order.content_time,
         result_time=order.content_time,
+        intended_use=read_manifest(Path(order.bundle)).intended_use,
     )
     names = [item.file for item in outcome.objects] + ["result.json"]
     try:
