@@ -19,8 +19,8 @@ from workers.load.part10 import BROKEN, read
 from workers.load.pixels import modality_values
 from workers.load.volume import Volume
 
-MEMORY_SHARE = 0.25
-"""The part of a model's memory that the input volume may take."""
+MEMORY_SHARE = 0.125
+"""The part of a model's memory that the input volume may take: transforms hold several copies at a time."""
 
 _T = TypeVar("_T")
 
@@ -54,7 +54,7 @@ def load(order: JobOrder, manifest: Manifest) -> Volume:
     return Volume(
         voxels=voxels,
         affine=placed.affine,
-        headers=tuple(None if index is None else _header(datasets[index]) for index in placed.order),
+        headers=tuple(None if index is None else datasets[index] for index in placed.order),
         flags=_flags(placed),
     )
 
@@ -136,6 +136,7 @@ def _voxels(
     for slot, index in enumerate(placed.order):
         if index is not None:
             voxels[slot] = modality_values(datasets[index])
+            del datasets[index].PixelData  # a header from here on; two copies of all pixels would be too many
     _bridge(voxels, placed.order)
     if voxels.min() == voxels.max():
         raise InputRefused("all voxels have the same value: the images are blank", code="blank")
@@ -149,11 +150,6 @@ def _bridge(voxels: NDArray[np.float32], order: Sequence[int | None]) -> None:
         for slot in range(below + 1, above):
             weight = (slot - below) / (above - below)
             voxels[slot] = (1 - weight) * voxels[below] + weight * voxels[above]
-
-
-def _header(dataset: Dataset) -> Dataset:
-    del dataset.PixelData
-    return dataset
 
 
 def _flags(placed: Stack) -> tuple[str, ...]:
