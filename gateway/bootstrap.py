@@ -15,7 +15,7 @@ from gateway.domain.ids import DestinationName, ModelName, Sha256
 from gateway.domain.job import Job, Priority
 from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.study import Header
-from gateway.manifest import bundle_digest, read_manifest, resolve_bundle
+from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.pipeline import Compose, Pipeline
 from gateway.receive.dimse import DimseNode
 from gateway.receive.receiver import Receiver
@@ -56,6 +56,7 @@ def make_models(settings: Settings) -> dict[ModelName, Model]:
         try:
             bundle = resolve_bundle(entry.bundle, Path.cwd())
             manifest = read_manifest(bundle)
+            check_weights(bundle, manifest)
             digest = Sha256(bundle_digest(bundle))
         except BundleInvalid as error:
             raise ConfigurationError(f"models.{name}: {error.message}") from error

@@ -184,6 +184,22 @@ def read_manifest(bundle: Path) -> Manifest:
         raise BundleInvalid(f"{bundle.name}/{FILE_NAME}: {where}: {first['msg']}") from error
 
 
+def check_weights(bundle: Path, manifest: Manifest) -> None:
+    """Proves that the weights are there and are those the manifest pins; raises BundleInvalid."""
+    file = bundle / manifest.weights.file
+    if not file.is_file():
+        raise BundleInvalid(
+            f"the weights {manifest.weights.file} of {manifest.name} are missing: run `hilum models prepare`"
+        )
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != manifest.weights.sha256:
+        wanted = manifest.weights.sha256
+        raise BundleInvalid(
+            f"the weights of {manifest.name} have SHA-256 {found[:12]}..., its manifest pins {wanted[:12]}..."
+        )
+
+
 _BUILTIN = "builtin:"
 _NOT_THE_MODEL = {"docs", "__pycache__"}  # parts of a bundle that do not change what it computes
 

@@ -17,7 +17,7 @@ from gateway import bootstrap
 from gateway.commands.show import console
 from gateway.domain.errors import ConfigurationError, HilumError
 from gateway.domain.states import DeliveryState
-from gateway.manifest import read_manifest, resolve_bundle
+from gateway.manifest import check_weights, read_manifest, resolve_bundle
 from gateway.settings import Settings, read_settings
 from gateway.store.lock import is_held
 from gateway.submit.broker import broker_state
@@ -124,9 +124,7 @@ def _node(settings: Settings) -> str:
 def _model(spec: str) -> str:
     bundle = resolve_bundle(spec, Path.cwd())
     manifest = read_manifest(bundle)
-    weights = bundle / manifest.weights.file
-    if not weights.is_file():
-        raise FileNotFoundError(f"its weights {manifest.weights.file} are missing")
+    check_weights(bundle, manifest)
     return f"{manifest.title} {manifest.version}"
 
 

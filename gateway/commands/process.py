@@ -22,7 +22,7 @@ from gateway.domain.errors import ConfigurationError, InputRefused, MessageInval
 from gateway.domain.ids import AETitle, AssociationId, ModelName, SeriesUID, Sha256
 from gateway.domain.messages import InputFile, JobOrder, Outcome, from_json, to_json
 from gateway.domain.study import Instance, Series, Study
-from gateway.manifest import bundle_digest, read_manifest
+from gateway.manifest import bundle_digest, check_weights, read_manifest
 from gateway.receive.header import read_header
 from gateway.report.oru import OruContent, build
 from gateway.report.settings import Hl7Destination
@@ -48,9 +48,9 @@ def process(
     """Runs a model on the series of a folder that fits it; raises HilumError. Nothing is left behind by a failure."""
     if not source.is_dir():
         raise ConfigurationError(f"{source} is not a folder")
+    model = _model(bundle)
     progress("reading headers")
     instances, skipped = _read_folder(source)
-    model = _model(bundle)
     study, series = _choose(instances, model, series_uid)
     job_id = job_key(study.uid, series.uid, series.input_set(), model.digest)
     output.mkdir(parents=True, exist_ok=True)
@@ -105,6 +105,7 @@ def _read_file(file: Path) -> Instance:
 
 def _model(bundle: Path) -> selection.Model:
     manifest = read_manifest(bundle)
+    check_weights(bundle, manifest)
     return selection.Model(
         name=ModelName(manifest.name),
         manifest=manifest,
