@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import logging
 import os
 import resource
 import signal
@@ -131,7 +132,9 @@ def die_with(parent: int) -> None:
 def set_up_libraries() -> None:
     """Threads, and silence where a library would put values from a header into a warning."""
     warnings.filterwarnings("ignore", module="pydicom")
-    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # MONAI misses a decoder that nobody asked for
+    # MONAI tells every process that it misses a decoder nobody asked for.
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     from pydicom import config
 
     config.settings.reading_validation_mode = config.IGNORE

@@ -13,6 +13,7 @@ from gateway.domain.errors import InputRefused
 from workers.load.part10 import BROKEN
 
 _JPEG_FAMILY = "1.2.840.10008.1.2.4."
+_PADDING = b"\0\xff"
 _END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
 
 
@@ -24,7 +25,7 @@ def modality_values(dataset: Dataset) -> NDArray[np.float32]:
     """
     try:
         _check_description(dataset)
-        stored = _own_bits(dataset, pixel_array(dataset))
+        stored = pixel_array(dataset)
         values = _rescaled(dataset, stored)
     except BROKEN as error:
         syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "")
@@ -59,24 +60,13 @@ def _check_description(dataset: Dataset) -> None:
 
 
 def _check_fragments(dataset: Dataset) -> None:
-    """One frame, and complete: some decoders fill what a cut-off codestream lacks with grey."""
+    """One frame, and complete: decoders of JPEG and JPEG-LS make up what a cut-off codestream lacks."""
     frames = list(generate_frames(dataset.PixelData, number_of_frames=1))
     if len(frames) != 1:
         raise _undecodable(dataset, "its pixel data is not one frame")
     jpeg = dataset.file_meta.TransferSyntaxUID.startswith(_JPEG_FAMILY)
-    if jpeg and not frames[0].rstrip(b"\0").endswith(_END_OF_IMAGE):
+    if jpeg and not frames[0].rstrip(_PADDING).endswith(_END_OF_IMAGE):
         raise _undecodable(dataset, "its compressed pixel data is cut off")
-
-
-def _own_bits(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Bits above High Bit are no part of the value (PS3.5 8.1.1): old files keep overlays there."""
-    bits = int(dataset.BitsStored)
-    if bits == dataset.BitsAllocated:
-        return stored
-    values = stored.astype(np.int64) & ((1 << bits) - 1)
-    if dataset.PixelRepresentation == 1:
-        values -= (values >> (bits - 1)) << bits
-    return values
 
 
 def _rescaled(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.float32]:

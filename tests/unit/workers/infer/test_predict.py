@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,40 @@ def test_labels_lie_where_the_voxels_are(tmp_path: Path, affine: np.ndarray) -> 
     labels = infer(open_model(write_bundle(tmp_path / "b")), image)
     assert labels.dtype == np.uint8
     assert np.array_equal(labels, image.voxels > 450)
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, -1)])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_the_bundle_sees_the_patient_the_way_monai_says(
+    tmp_path: Path, axes: tuple[int, int, int], signs: tuple[int, int, int]
+) -> None:
+    """A model that finds only what is right, back and low in RAS finds it there, whatever axes the series has."""
+    bundle = write_bundle(tmp_path / "b")
+    file = bundle / "configs/inference.json"
+    config = json.loads(file.read_text())
+    turn = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None}
+    config["preprocessing"]["transforms"].append(turn)
+    back = {"_target_": "Invertd", "keys": "pred", "orig_keys": "image", "transform": "@preprocessing"}
+    config["postprocessing"]["transforms"].insert(0, back)
+    file.write_text(json.dumps(config))
+    source = (bundle / "scripts/network.py").read_text()
+    corner = (
+        "a, b, c = (n // 2 for n in image.shape[2:]); image[:, :, :a] = 0; image[:, :, :, b:] = 0; image[..., c:] = 0"
+    )
+    (bundle / "scripts/network.py").write_text(source.replace("pass\n", corner + "\n"))
+
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, axes] * signs
+    voxels = np.full((8, 10, 12), 900, dtype=np.float32)
+    voxels[0, 0, 0] = 0
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(voxels.shape) - 1) / 2)
+    found = infer(open_model(bundle), Volume(voxels=voxels, affine=affine, headers=(None,) * 8))
+    # LPS: x grows to the left, y to the back, z to the head.
+    x, y, z = (np.argwhere(found) @ affine[:3, :3].T + affine[:3, 3]).T
+    assert found.sum() in (8 * 10 * 12 // 8, 8 * 10 * 12 // 8 - 1)
+    assert x.max() < 0
+    assert y.min() > 0
+    assert z.max() < 0
 
 
 def test_nothing_found_is_a_result(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -233,17 +235,28 @@ def test_huge_dimensions_are_refused_before_memory_is_taken(tmp_path: Path) -> N
     assert refusal(order(tmp_path, change=boast), unlimited).code == "too_large"
 
 
-@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless], ids=lambda uid: uid.name)
-@pytest.mark.parametrize("cut", [3, 400])
-def test_cut_off_compressed_pixels_are_refused(tmp_path: Path, manifest: Manifest, syntax: str, cut: int) -> None:
-    """A codestream that ends too early is no image, even where a decoder would fill the rest with grey."""
+def recoded(tmp_path: Path, syntax: str, change: Callable[[bytes], bytes]) -> JobOrder:
+    """An order over a compressed series in which one image's codestream was changed."""
     paths = write_series(tmp_path / "in", VOXELS, AFFINE, transfer_syntax=syntax)
     dataset = dcmread(paths[2])
-    data = dataset.PixelData
-    item = int.from_bytes(data[12:16], "little") - 2 * cut
-    dataset.PixelData = data[:12] + item.to_bytes(4, "little") + data[16 : 16 + item] + data[-8:]
+    (stream,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    dataset.PixelData = encapsulate([change(stream)])
     dataset.save_as(paths[2])
-    assert refusal(job_order(paths, tmp_path, tmp_path / "out"), manifest).code == "undecodable"
+    return job_order(paths, tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless], ids=lambda uid: uid.name)
+@pytest.mark.parametrize("cut", [4, 400])
+def test_cut_off_compressed_pixels_are_refused(tmp_path: Path, manifest: Manifest, syntax: str, cut: int) -> None:
+    """A codestream that ends too early is no image, even where a decoder makes up the rest (as that of JPEG-LS does)."""
+    assert refusal(recoded(tmp_path, syntax, lambda stream: stream[:-cut]), manifest).code == "undecodable"
+
+
+@pytest.mark.parametrize("padding", [b"\0\0", b"\xff\0"])
+def test_padding_after_a_codestream_is_harmless(tmp_path: Path, manifest: Manifest, padding: bytes) -> None:
+    """Encoders fill up to an even length in their own ways."""
+    volume = load(recoded(tmp_path, JPEGLSLossless, lambda stream: stream + padding), manifest)
+    assert np.array_equal(volume.voxels, VOXELS)
 
 
 def test_a_file_that_changed_is_refused(tmp_path: Path, manifest: Manifest) -> None:
