@@ -65,6 +65,7 @@ def make_app(worker: Worker, broker_url: str) -> Celery:
 
 def knock_for_ever(worker: Worker, every: float) -> None:
     """Looks into the ledger when nobody rings: a broker that is away costs seconds, not progress."""
+    _guarded(worker.prepare)
     while True:
         _guarded(worker.knock)
         time.sleep(every * random.uniform(0.8, 1.2))  # noqa: S311

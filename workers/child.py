@@ -150,6 +150,10 @@ def main() -> None:
     orders, answers = take_wire()
     child = Child(answers)
     set_up_libraries()
+    # Seconds of importing, best spent before there is an order.
+    import workers.infer.model
+    import workers.tasks  # noqa: F401
+
     for line in orders:
         child.answer(line)
 

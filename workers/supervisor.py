@@ -40,8 +40,8 @@ _KINDS: dict[str, type[HilumError]] = {
 class ModelProcess:
     """One child process that is started when needed and kept while it is healthy and the bundle stays the same.
 
-    Not for several threads at once. The child dies when the thread that first called `run` ends, so a warm one needs a
-    caller that lives on (prctl(2), PR_SET_PDEATHSIG).
+    Not for several threads at once. The child dies when the thread that called `start`, or first called `run`, ends, so
+    a warm one needs a caller that lives on (prctl(2), PR_SET_PDEATHSIG).
     """
 
     def __init__(self, on_stage: Callable[[str], None] = lambda stage: None, *, command: Sequence[str] = CHILD) -> None:
@@ -50,6 +50,11 @@ class ModelProcess:
         self._bundle: object = None
         self._stage = "start"
         self._buffer = b""
+
+    def start(self) -> None:
+        """Starts the child ahead of the first order, so that its libraries are loaded when one comes."""
+        if self._process is None:
+            self._process, self._bundle = _start(self._command), None
 
     def run(self, order: JobOrder, *, timeout: float, on_wait: Callable[[], None] = lambda: None) -> Outcome:
         """Has one job done; ``timeout`` in seconds includes starting the process and opening the bundle.
@@ -80,10 +85,11 @@ class ModelProcess:
 
     def _child(self, order: JobOrder) -> subprocess.Popen[bytes]:
         bundle = (order.bundle, _stamp(Path(order.bundle)))
-        if self._process is not None and (bundle != self._bundle or not _alive(self._process)):
+        if self._process is not None and (self._bundle not in (None, bundle) or not _alive(self._process)):
             self.close()
-        if self._process is None:
-            self._process, self._bundle = _start(self._command), bundle
+        self.start()
+        assert self._process is not None  # noqa: S101
+        self._bundle = bundle
         self._stage, self._buffer = "start", b""
         return self._process
 

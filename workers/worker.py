@@ -48,6 +48,11 @@ class Worker:
         self._log = log(stage="worker", owner=owner)
         scratch.mkdir(parents=True, exist_ok=True)
 
+    def prepare(self) -> None:
+        """Has the model's process load its libraries before the first job comes; to be called in a thread that stays."""
+        with self._busy:
+            self._process.start()
+
     def answer(self) -> bool:
         """Somebody rang: does the best job there is, after the one at hand. False where there is none."""
         with self._busy:
