@@ -1,0 +1,8 @@
+"""Runs every benchmark and prints its table."""
+
+from __future__ import annotations
+
+from tests.benchmarks import receive
+
+if __name__ == "__main__":
+    receive.main()
