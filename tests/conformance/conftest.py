@@ -33,7 +33,7 @@ def judge() -> Path:
     """The Node judge, installed where it is not yet; npm's own configuration says from where."""
     if not (JUDGE / "node_modules").is_dir():
         done = subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"],  # noqa: S607
+            ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"],
             cwd=JUDGE,
             capture_output=True,
             text=True,
