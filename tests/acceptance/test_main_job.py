@@ -12,6 +12,7 @@ from tests.acceptance.conftest import MakeSite
 from tests.support.block import write_block
 from tests.support.head import write_head
 from tests.support.neighbours import SEG, SR, Neighbours, assert_promises
+from tests.support.series import Change
 from tests.support.site import Site
 
 pytestmark = [pytest.mark.neighbour, pytest.mark.slow]
@@ -129,3 +130,52 @@ def test_mixed_patients_are_held_back(tmp_path: Path, make_site: MakeSite) -> No
     assert "2 different patients" in study["reason"]
     assert "Somebody" not in site.log + study["reason"]
     assert site.jobs() == []
+
+
+def _other_orientation(index: int, dataset: pydicom.Dataset) -> None:
+    if index == 5:
+        dataset.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+
+
+def _other_frame_of_reference(index: int, dataset: pydicom.Dataset) -> None:
+    if index == 5:
+        dataset.FrameOfReferenceUID = "1.2.3.4"
+
+
+def _cut_off_pixels(index: int, dataset: pydicom.Dataset) -> None:
+    if index == 5:
+        dataset.PixelData = dataset.PixelData[:100]
+
+
+@pytest.mark.parametrize("change", [_other_orientation, _other_frame_of_reference, _cut_off_pixels])
+def test_images_that_make_no_volume_are_quarantined(
+    tmp_path: Path, make_site: MakeSite, neighbours: Neighbours, change: Change
+) -> None:
+    """What arrived is kept, nothing leaves, and the reason is there for a person to read; the next study is done."""
+    bad = write_block(tmp_path / "bad", seed="bad", change=change)
+    good = write_block(tmp_path / "good", seed="good")
+    site = make_site()
+    receipts = site.send(bad)
+    (job,) = site.wait_for_jobs(1)
+    assert job["state"] == "quarantined"
+    assert job["attempts_failed"] == 0
+    assert job["outcome"]["reason_code"]
+    assert job["id"] in site.hilum("dead-letters").stdout
+    assert neighbours.ehr.control_ids == frozenset()
+    receipts |= site.send(good)
+    site.wait_for_jobs(1, "delivered")
+    assert_promises(site, neighbours, bad + good, receipts)
+
+
+def test_model_that_changed_after_admission_does_not_run(
+    tmp_path: Path, make_site: MakeSite, neighbours: Neighbours
+) -> None:
+    """A bundle that is not the build that was admitted: dead at once, with that reason, and nothing leaves."""
+    files = write_block(tmp_path / "in")
+    site = make_site()
+    (tmp_path / "bundle-threshold" / "configs" / "more.json").write_text("{}")
+    receipts = site.send(files)
+    (job,) = site.wait_for_jobs(1)
+    assert (job["state"], job["attempts_failed"]) == ("dead", 1)
+    assert "not the build that was admitted" in job["reason"]
+    assert_promises(site, neighbours, files, receipts)
