@@ -119,6 +119,10 @@ class IntakeLedger(Protocol):
         """One stored instance."""
         ...
 
+    def has_study(self, study: StudyUID) -> bool:
+        """Whether an instance of the study has arrived before."""
+        ...
+
     def add_instance(self, instance: Instance) -> str:
         """Makes an instance durable; says `new`, `duplicate` (same content) or `conflict` (other content, not kept as input)."""
         ...

@@ -5,7 +5,11 @@ Everything it hears goes to a `Receiver`; a faster wire can take this file's pla
 
 from __future__ import annotations
 
+import errno
+import socket
 import ssl
+import sys
+import threading
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -13,7 +17,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from gateway.domain.errors import ConfigurationError, HilumError, InvalidIdentifier, ServiceUnavailable
+from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.domain.ids import AETitle
 from gateway.observe.logs import log
 from gateway.receive.admission import NOT_NOW, Rejection, admit
@@ -29,6 +33,31 @@ _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.UNRESTRICTED_STORAGE_SERVICE = True
 
 _SENDER = "_hilum_sender"  # where an association keeps who is on the other side
+_ARTIM = 10.0  # seconds a connection may stay without asking for an association (PS3.8 9.1.5)
+_HANDSHAKE = 10.0  # seconds a TLS handshake may take
+
+
+class _Server(ThreadedAssociationServer):
+    """pynetdicom's server, with the TLS handshake where a silent client holds up nobody but itself."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *arguments: Any, tls: ssl.SSLContext | None, **named: Any) -> None:
+        self._tls, self._log = tls, log(stage="receive")
+        super().__init__(*arguments, **named)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Runs in the connection's own thread."""
+        if self._tls is not None:
+            request.settimeout(_HANDSHAKE)
+            request = self._tls.wrap_socket(request, server_side=True)
+            request.settimeout(None)
+        super().finish_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that never became an association, for a log that others can read."""
+        self._log.warning("connection failed", address=client_address[0], error=type(sys.exc_info()[1]).__name__)
 
 
 class DimseNode:
@@ -36,7 +65,7 @@ class DimseNode:
 
     def __init__(self, receiver: Receiver, settings: DicomSettings) -> None:
         self._receiver, self._settings = receiver, settings
-        self._server: ThreadedAssociationServer | None = None
+        self._server: _Server | None = None
         self._log = log(stage="receive")
 
     @property
@@ -48,20 +77,25 @@ class DimseNode:
 
     def start(self) -> None:
         """Begins to listen; raises ServiceUnavailable when the address cannot be used."""
-        settings, handlers = self._settings, self._handlers()
+        settings, tls = self._settings, _tls(self._settings)
         try:
-            self._server = self._entity().start_server(
-                (settings.host, settings.port), block=False, evt_handlers=handlers, ssl_context=_tls(settings)
+            address = _resolve(settings.host, settings.port)
+            server: Any = self._entity().make_server(
+                address, evt_handlers=self._handlers(), server_class=_Server, tls=tls
             )
         except OSError as error:
             message = f"cannot listen for DICOM on {settings.host}:{settings.port}: {error.strerror}"
-            raise ServiceUnavailable(f"{message}; stop the other program or set dicom.port") from error
+            fix = "stop the other program or set dicom.port" if error.errno == errno.EADDRINUSE else "set dicom.host"
+            raise ServiceUnavailable(f"{message}; {fix}") from error
+        server.ae._servers.append(server)
+        self._server = server
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="dicom node", daemon=True).start()
         self._log.info("listening", ae_title=settings.ae_title, host=settings.host, port=self.port)
 
     def stop(self) -> None:
         """Stops listening and ends every association."""
         if self._server is not None:
-            self._server.shutdown()
+            self._server.ae.shutdown()
             self._server = None
 
     def _entity(self) -> AE:
@@ -70,7 +104,7 @@ class DimseNode:
         entity.maximum_pdu_size = self._settings.max_pdu
         entity.network_timeout = self._settings.idle_timeout
         entity.dimse_timeout = self._settings.idle_timeout
-        entity.acse_timeout = min(self._settings.idle_timeout, 30.0)
+        entity.acse_timeout = min(self._settings.idle_timeout, _ARTIM)
         entity.require_called_aet = False  # `admit` decides, in one place
         entity.add_supported_context(Verification)
         return entity
@@ -87,19 +121,23 @@ class DimseNode:
         ]
 
     def _on_requested(self, event: evt.Event) -> None:
-        requestor = event.assoc.requestor
-        primitive: Any = requestor.primitive
-        rejection = admit(
-            primitive.calling_ae_title or "", primitive.called_ae_title or "", requestor.address or "", self._settings
-        )
-        if rejection is None:
-            try:
-                calling = AETitle(primitive.calling_ae_title)
-                vars(event.assoc)[_SENDER] = self._receiver.opened(calling, requestor.address or "")
-            except (HilumError, InvalidIdentifier):
-                rejection = NOT_NOW
+        try:
+            rejection = self._judge(event)
+        # pynetdicom goes on to accept when a handler fails: whatever went wrong here, nobody gets in by it.
+        except Exception as error:  # noqa: BLE001
+            self._log.error("association cannot be judged", error=type(error).__name__)
+            rejection = NOT_NOW
         if rejection is not None:
             self._reject(event, rejection)
+
+    def _judge(self, event: evt.Event) -> Rejection | None:
+        requestor = event.assoc.requestor
+        primitive: Any = requestor.primitive
+        calling, called, address = primitive.calling_ae_title, primitive.called_ae_title, requestor.address or ""
+        rejection = admit(calling or "", called or "", address, self._settings)
+        if rejection is None:
+            vars(event.assoc)[_SENDER] = self._receiver.opened(AETitle(calling), address)
+        return rejection
 
     def _reject(self, event: evt.Event, rejection: Rejection) -> None:
         self._log.warning("association rejected", address=event.assoc.requestor.address, reason=rejection.reason)
@@ -125,9 +163,17 @@ class DimseNode:
         return _status(answer)
 
     def _on_closed(self, event: evt.Event, how: str) -> None:
+        if how == "lost" and event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(
+                None
+            )  # nobody will ask any more: ends the wait, and makes room for others
         sender = vars(event.assoc).pop(_SENDER, None)  # the first of these events is the true one
         if sender is not None:
             self._receiver.closed(sender, how)
+
+
+def _resolve(host: str, port: int) -> Any:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4]
 
 
 def _status(answer: Answer) -> Dataset:

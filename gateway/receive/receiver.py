@@ -75,13 +75,17 @@ class Receiver:
             return Answer(status=error.dimse_status, comment=error.message[:64])
 
     def _store(self, request: StoreRequest, sender: Sender) -> Answer:
-        self._check_room()
+        free = self._free()
+        if free < self._settings.refuse_all_below:
+            raise StorageFull("out of disk space")
         header = read_header(request.dataset, request.transfer_syntax_uid)
         if (header.sop_class_uid, header.sop_instance_uid) != (
             Uid(request.sop_class_uid),
             Uid(request.sop_instance_uid),
         ):
             raise DatasetMismatch("SOP class or instance UID of command and dataset differ")
+        if free < self._settings.refuse_new_below and not self._ledger.has_study(header.study_uid):
+            raise StorageFull("low on disk space: no new studies are taken")
         sha256 = Sha256(hashlib.sha256(request.dataset).hexdigest())
         known = self._ledger.instance(header.sop_instance_uid)
         if known and known.sha256 == sha256 and header.study_uid == known.header.study_uid:
@@ -108,7 +112,6 @@ class Receiver:
         file = self._spool.put(f"{header.sop_instance_uid} {sha256}", [prefix, dataset])
         return file, len(prefix) + len(dataset)
 
-    def _check_room(self) -> None:
+    def _free(self) -> float:
         free, total = self._spool.free()
-        if free < total * self._settings.refuse_all_below:
-            raise StorageFull("out of disk space")
+        return free / total if total else 0.0

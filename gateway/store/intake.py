@@ -63,6 +63,11 @@ class Intake:
             row = connection.execute(select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid == uid)).one_or_none()
         return rows.to_instance(row) if row else None
 
+    def has_study(self, study: StudyUID) -> bool:
+        """Whether an instance of the study has arrived before."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(_STUDIES.c.uid).where(_STUDIES.c.uid == study)).first() is not None
+
     def add_instance(self, instance: Instance) -> str:
         """Makes an instance durable; says `new`, `duplicate` or `conflict`. The first content of a SOP Instance UID stays."""
         with writing(self.engine) as connection:
