@@ -95,7 +95,10 @@ class DimseNode:
     def stop(self) -> None:
         """Stops listening and ends every association."""
         if self._server is not None:
-            self._server.ae.shutdown()
+            self._server.shutdown()
+            for association in self._server.active_associations:
+                if association.is_established:  # one that has not asked yet ends by its timer
+                    association.abort()
             self._server = None
 
     def _entity(self) -> AE:
@@ -164,9 +167,8 @@ class DimseNode:
 
     def _on_closed(self, event: evt.Event, how: str) -> None:
         if how == "lost" and event.assoc.requestor.primitive is None:
-            event.assoc.dul.to_user_queue.put(
-                None
-            )  # nobody will ask any more: ends the wait, and makes room for others
+            waiting: Any = event.assoc.dul.to_user_queue
+            waiting.put(None)  # nobody will ask any more: ends the wait, and makes room for others
         sender = vars(event.assoc).pop(_SENDER, None)  # the first of these events is the true one
         if sender is not None:
             self._receiver.closed(sender, how)
