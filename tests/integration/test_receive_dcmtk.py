@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import ssl
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,6 @@ from pydicom import dcmread
 from pydicom._uid_dict import UID_dictionary
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -33,43 +29,18 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import AE, StoragePresentationContexts, build_context
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.domain.ids import InstanceUID
 from gateway.receive.dimse import DimseNode
-from gateway.receive.receiver import Receiver
 from gateway.receive.settings import DicomSettings
-from gateway.store.spool import LocalSpool
-from tests.support.ledgers import make_ledger
-from tests.support.received import SERIES, MovedClock, dataset, element, encode
+from tests.support.node import EXPLICIT, Site, associate, associations, dataset_digest, file, recorded, send, wait
+from tests.support.received import SERIES, dataset, element, encode
 
 pytestmark = pytest.mark.neighbour
 
 LABEL_MAP, PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.30"
-
-
-class Site:
-    """A node that listens on a free port, with everything behind it."""
-
-    def __init__(self, directory: Path, settings: DicomSettings) -> None:
-        self.ledger, self.spool = make_ledger(directory), LocalSpool(directory / "spool")
-        self.node = DimseNode(Receiver(self.spool, self.ledger, MovedClock(), settings), settings)
-        self.node.start()
-        self.port = self.node.port
-
-    def digest(self, uid: str) -> str | None:
-        """SHA-256 of the dataset as it lies in the spool."""
-        kept = self.ledger.instance(InstanceUID(uid))
-        if kept is None:
-            return None
-        assert dataset_digest(self.spool.path(kept.file)) == kept.sha256
-        return kept.sha256
-
-    def close(self) -> None:
-        self.node.stop()
-        self.ledger.close()
 
 
 Make = Callable[..., Site]
@@ -91,12 +62,6 @@ def make(tmp_path: Path) -> Iterator[Make]:
         site.close()
 
 
-def dataset_digest(path: Path) -> str:
-    """SHA-256 of what follows the file meta information."""
-    start = 132 + 12 + int(read_file_meta_info(path).FileMetaInformationGroupLength)
-    return hashlib.sha256(path.read_bytes()[start:]).hexdigest()
-
-
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """One of DCMTK's programs, without its 40 ms stalls."""
     environment = {**os.environ, "TCP_NODELAY": "1"}
@@ -109,34 +74,6 @@ def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         check=False,
         env=environment,
     )
-
-
-def file(path: Path, number: int = 1, syntax: UID = ExplicitVRLittleEndian, **attributes: object) -> Path:
-    """A small image on disk."""
-    made = dataset(number, **attributes)
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = syntax
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    made.save_as(
-        path, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
-    )
-    return path
-
-
-def associate(site: Site, contexts: Sequence[object] = (), **more: object):  # type: ignore[no-untyped-def]
-    """An association by pynetdicom."""
-    entity = AE("TESTER")
-    wanted = list(contexts) or [build_context(MRImageStorage), build_context(Verification)]
-    return entity.associate("127.0.0.1", site.port, contexts=wanted, ae_title=str(more.pop("called", "HILUM")), **more)  # type: ignore[arg-type]
-
-
-def wait(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Looks until it is so, and fails when it has not become so in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not become so"
-        time.sleep(0.02)
 
 
 def test_echo(make: Make) -> None:
@@ -268,29 +205,6 @@ def test_new_and_private_classes_are_stored(make: Make, uid: str) -> None:
     assert kept.header.sop_class_uid == uid
 
 
-def send(association, made: Dataset, raw: bytes | None = None, uid: str = "") -> Dataset:  # type: ignore[no-untyped-def]
-    """A C-STORE of a dataset, or of any bytes, under any SOP Instance UID."""
-    if raw is None and not uid:
-        made.file_meta = FileMetaDataset()
-        made.file_meta.TransferSyntaxUID = association.accepted_contexts[0].transfer_syntax[0]
-        return association.send_c_store(made)  # type: ignore[no-any-return]
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = made.SOPClassUID, UID(uid or made.SOPInstanceUID)
-    request.DataSet = BytesIO(raw if raw is not None else encode(made))
-    context = association.accepted_contexts[0].context_id
-    association._reactor_checkpoint.clear()
-    association.dimse.send_msg(request, context)
-    _, response = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    answer = Dataset()
-    answer.Status, answer.ErrorComment = response.Status, response.ErrorComment
-    return answer
-
-
-EXPLICIT = [build_context(MRImageStorage, ExplicitVRLittleEndian)]
-
-
 def test_refusals_and_the_association_goes_on(make: Make) -> None:
     """Each refusal has its status, nothing of it is kept, and the next instance is taken over the same association."""
     site = make()
@@ -366,11 +280,7 @@ def test_who_may_not_send(
         assert "Rejected Permanent" in done.stdout + done.stderr
         assert answer in done.stdout + done.stderr
     assert site.ledger.list_studies() == []
-    wait(lambda: not _associations())
-
-
-def _associations() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("AcceptorThread")]
+    wait(lambda: not associations())
 
 
 def test_who_may_send(make: Make) -> None:
@@ -408,7 +318,7 @@ def test_an_abort_leaves_what_was_acknowledged(make: Make) -> None:
 def test_a_break_in_the_middle_of_an_instance(make: Make) -> None:
     """A connection cut at any place of an instance leaves the one before it, no half one, and no open association."""
     site = make()
-    wire = _recorded(site)
+    wire = recorded(site)
     whole = len(site.ledger.list_studies())
     assert whole == 1
     for cut in (5, 80, 300, len(wire) // 2, len(wire) - 200, len(wire) - 20):
@@ -418,38 +328,11 @@ def test_a_break_in_the_middle_of_an_instance(make: Make) -> None:
             raw.settimeout(10)
             while raw.recv(65536):
                 pass
-    wait(lambda: not _associations())
+    wait(lambda: not associations(), 5)
     assert {row["instances"] for row in site.ledger.list_studies()} == {1}
     assert len([path for path in (site.spool._objects).rglob("*") if path.is_file()]) == 1
     assert list(site.spool._temporary.iterdir()) == []
     assert site.ledger.open_studies()[0].open_associations == 0
-
-
-def _recorded(site: Site) -> bytes:
-    """What a sender of one instance says, by a proxy that writes it down."""
-    said = bytearray()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def pass_on() -> None:
-            near, _ = listener.accept()
-            far = socket.create_connection(("127.0.0.1", site.port))
-
-            def back() -> None:
-                while data := far.recv(65536):
-                    near.sendall(data)
-
-            threading.Thread(target=back, daemon=True).start()
-            while data := near.recv(65536):
-                said.extend(data)
-                far.sendall(data)
-
-        threading.Thread(target=pass_on, daemon=True).start()
-        association = AE("TESTER").associate(
-            "127.0.0.1", listener.getsockname()[1], contexts=EXPLICIT, ae_title="HILUM"
-        )
-        assert send(association, dataset()).Status == 0x0000
-        association.release()
-    return bytes(said)
 
 
 def test_twenty_at_once(make: Make, tmp_path: Path) -> None:
@@ -503,7 +386,7 @@ def test_stop_ends_every_association(make: Make) -> None:
     association = associate(site, EXPLICIT)
     assert send(association, dataset()).Status == 0x0000
     site.node.stop()
-    wait(lambda: not _associations())
+    wait(lambda: not associations())
     assert not associate(site).is_established
     assert site.ledger.open_studies()[0].open_associations == 0
     with pytest.raises(ServiceUnavailable, match="not listening"):
