@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from celpy.evaluation import CELEvalError
 
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.study import Series, Study
+from gateway.route.names import unknown_names
+
+_TROUBLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # what evaluation lets through
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Expression:
         """Whether the condition is true; a condition that cannot be evaluated (a missing key, say) is not."""
         try:
             return self._evaluate(context(study, series))
-        except CELEvalError:
+        except (CELEvalError, *_TROUBLE):
             return False
 
     def _evaluate(self, values: dict[str, Any]) -> bool:
@@ -40,13 +44,21 @@ def compile_expression(text: str, where: str) -> Expression:
     """Compiles a condition and tries it on an example; raises ConfigurationError that says where and what is wrong."""
     try:
         environment = celpy.Environment()
-        expression = Expression(text, environment.program(environment.compile(text)))
+        tree = environment.compile(text)
+        expression = Expression(text, environment.program(tree))
+        unknown = next(unknown_names(tree, _EXAMPLE), None)
     except CELParseError as error:
         raise ConfigurationError(f"{where}: not a CEL expression: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{where}: too many brackets inside each other") from error
+    if unknown:
+        raise ConfigurationError(f"{where}: unknown name {unknown[:64]!r}{_suggestion(unknown)}")
     try:
         expression._evaluate(_EXAMPLE)
     except CELEvalError as error:
-        raise ConfigurationError(f"{where}: {_explain(error)}") from error
+        raise ConfigurationError(f"{where}: {_explain(str(error.args[0]))}") from error
+    except _TROUBLE as error:
+        raise ConfigurationError(f"{where}: cannot be evaluated: {type(error).__name__}") from error
     return expression
 
 
@@ -105,7 +117,7 @@ _EXAMPLE: dict[str, Any] = {
         "protocol": "",
         "number": "",
         "manufacturer": "",
-        "image_type": ["ORIGINAL", "PRIMARY"],
+        "image_type": ["ORIGINAL", "PRIMARY", *[""] * 14],  # a rule may ask for a value further on
         "instance_count": 1,
         "rows": 1,
         "columns": 1,
@@ -116,8 +128,17 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-def _explain(error: CELEvalError) -> str:
-    cause = error.args[1] if len(error.args) > 1 else None
-    if cause is KeyError and error.args[2]:
-        return f"unknown name {error.args[2][0]!r}: a condition knows study, series and sender, and their fields"
-    return f"cannot be evaluated: {str(error.args[0])[:120]}"
+def _explain(problem: str) -> str:
+    if "overload" in problem:
+        return 'values of kinds that do not go together: a text is "3", a whole number 3, a decimal number 3.0'
+    if problem == "not a condition":
+        return "not a condition: it must be true or false"
+    return f"cannot be evaluated: {problem[:120]}"
+
+
+def _suggestion(name: str) -> str:
+    root, _, field = name.partition(".")
+    if field:
+        close = difflib.get_close_matches(field, _EXAMPLE[root], n=1)
+        return f" (did you mean '{root}.{close[0]}'?)" if close else f": {root} has {', '.join(_EXAMPLE[root])}"
+    return ": a condition knows study, series and sender" if not name.endswith("()") else ": CEL has no such function"
