@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from gateway.domain.units import parse_duration
 
@@ -24,3 +24,9 @@ class Hold(BaseModel):
 
     limit: Seconds = 3600.0
     """Release at the latest so long after the last instance, whatever is still open."""
+
+    @model_validator(mode="after")
+    def _quiet_ends(self) -> Self:
+        if self.quiet > self.limit:
+            raise ValueError(f"quiet is longer than limit ({self.limit:g}s): every study would be called incomplete")
+        return self

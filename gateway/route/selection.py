@@ -122,6 +122,8 @@ def unfit(model: Model, study: Study, series: Series) -> str | None:
     slices = sum(instance.header.frames for instance in series.instances)
     if slices < wanted.geometry.slices.min:
         return f"{slices} slices, at least {wanted.geometry.slices.min} needed"
+    if slices > wanted.geometry.slices.max:
+        return f"{slices} slices, at most {wanted.geometry.slices.max} taken"
     if not model.select.holds(study, series):
         return "the manifest's series selector says no"
     return None
