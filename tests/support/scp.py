@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (
     ComprehensiveSRStorage,
     MRImageStorage,
@@ -90,7 +91,9 @@ def storage_peer(
     assert server is not None
     peer.port = server.server_address[1]
     try:
-        yield peer
+        # The gateway's own node, where it is loaded in this process too, has every storage class taken.
+        with patch.object(_config, "UNRESTRICTED_STORAGE_SERVICE", False):
+            yield peer
     finally:
         ended.set()
         # It looks every half second whether it should end; nobody has to wait for that.
