@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -25,6 +26,7 @@ class CeleryBroker:
         self._app.conf.update(celery_settings())
         self._queue: queue.Queue[JobId | None] = queue.Queue(_WAITING_RINGS)
         self._thread = threading.Thread(target=self._ring_all, name="bell", daemon=True)
+        self._stopped = threading.Event()
         self._log = log(stage="submit")
         self.failed_rings = 0
         self._thread.start()
@@ -37,13 +39,16 @@ class CeleryBroker:
             self.failed_rings += 1
 
     def close(self) -> None:
-        """Stops ringing."""
-        self._queue.put(None)
-        self._thread.join(timeout=5)
-        self._app.close()
+        """Stops ringing; what has not rung yet is made good by the reconciler. Waits for a dead broker two seconds."""
+        self._stopped.set()
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)
+        self._thread.join(timeout=2)
+        if not self._thread.is_alive():
+            self._app.close()
 
     def _ring_all(self) -> None:
-        while (job_id := self._queue.get()) is not None:
+        while (job_id := self._queue.get()) is not None and not self._stopped.is_set():
             try:
                 self._app.send_task(RUN_TASK, args=[job_id], retry=False)
             # Redis and kombu have many errors, and none of them matters here.
