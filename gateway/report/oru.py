@@ -237,7 +237,7 @@ def _expressible(source: Header, codec: str) -> Header:
             raise MessageInvalid(f"the {what} holds a control character")
     groups = source.patient.name.split("=")
     kept = [group if _can_write(group, codec) else "" for group in groups]
-    if not any(kept):
+    if kept == groups or not any(kept):
         return source
     name = "=".join(kept).rstrip("=")
     return replace(source, patient=replace(source.patient, name=name))
