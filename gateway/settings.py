@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,8 +15,11 @@ from gateway.domain.errors import ConfigurationError
 from gateway.hold.settings import Hold
 from gateway.receive.settings import DicomSettings
 from gateway.report.settings import Hl7Destination
+from gateway.route.rules import compile_expression
 from gateway.route.settings import ModelEntry, Name, Rule
 from gateway.submit.settings import BrokerSettings, JobSettings
+
+_DEEPEST = 20  # levels of the file that are looked at; the deepest key has 4
 
 
 class HttpSettings(BaseModel):
@@ -78,13 +82,33 @@ class Settings(BaseModel):
                 _known("destination", destination, self.destinations, f"rules.{number}.deliver")
         return self
 
+    @model_validator(mode="after")
+    def _rules_can_be_told_apart(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise _Misplaced(f"rules.{number}.name", f"another rule is called {name!r}: give each its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _conditions_compile(self) -> Self:
+        for number, rule in enumerate(self.rules):
+            where = f"rules.{number}.when"
+            try:
+                compile_expression(rule.when, where)
+            except ConfigurationError as error:
+                raise _Misplaced(where, error.message.removeprefix(f"{where}: ")) from error
+        return self
+
     @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger."""
         return f"sqlite:///{self.data_dir / 'ledger.db'}" if self.ledger.url == "sqlite" else self.ledger.url
 
 
-class _UnknownName(ValueError):
+class _Misplaced(ValueError):
+    """Says itself where in the file it belongs."""
+
     def __init__(self, where: str, message: str) -> None:
         super().__init__(message)
         self.where = where
@@ -92,7 +116,7 @@ class _UnknownName(ValueError):
 
 def _known(kind: str, name: str, names: dict[str, Any], where: str) -> None:
     if name not in names:
-        raise _UnknownName(where, f"no {kind} is called {name!r}{_suggest(name, names)}")
+        raise _Misplaced(where, f"no {kind} is called {name!r}{_suggest(name, names)}")
 
 
 def _suggest(word: str, words: Any) -> str:
@@ -122,7 +146,13 @@ def parse_settings(text: str, name: str = "configuration") -> Settings:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigurationError(f"{name}{line}: not valid YAML: {problem}") from error
+    except (ValueError, RecursionError) as error:  # 2026-13-45, and ten thousand brackets
+        problem = "too many levels" if isinstance(error, RecursionError) else f"a date that is none ({error}); quote it"
+        raise ConfigurationError(f"{name}: not valid YAML: {problem}") from error
+    for line_number, key in _doubled(root):
+        raise ConfigurationError(f"{name}:{line_number}: {key}: stands twice in the same place; keep one")
     try:
         return Settings.model_validate({} if data is None else data)
     except ValidationError as error:
@@ -131,20 +161,58 @@ def parse_settings(text: str, name: str = "configuration") -> Settings:
 
 def _sentence(name: str, root: yaml.Node | None, item: Any) -> str:
     cause = item.get("ctx", {}).get("error")
-    path = tuple(cause.where.split(".")) if isinstance(cause, _UnknownName) else _yaml_path(item["loc"])
+    path = tuple(cause.where.split(".")) if isinstance(cause, _Misplaced) else _yaml_path(item["loc"])
     line, siblings = _locate(root, path)
     key = ".".join(str(part) for part in path) or "the file"
-    message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         message = f"unknown key{_suggest(str(path[-1]), _allowed(path[:-1]) - siblings)}"
+    else:
+        message = _message(item, path)
     return f"{name}:{line}: {key}: {message}"
+
+
+_FIXES = {
+    "missing": "is missing",
+    "model_type": "must hold keys, each with its value",
+    "model_attributes_type": "must hold keys, each with its value",
+    "dict_type": "must hold names, each with its value",
+    "tuple_type": "must be a list: write [one, another]",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "string_type": 'must be a text: put it in quotes, "like this"',
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "path_type": "must be a path",
+    "invalid_key": 'must be a text: put it in quotes, "like this"',
+    "union_tag_invalid": "kind must be dicom, dicomweb or hl7",
+    "union_tag_not_found": "kind is missing: write kind: dicom, dicomweb or hl7",
+}
+
+_FORMS = {
+    ("ledger", "url"): "write sqlite, or postgresql+psycopg://USER@HOST/DATABASE",
+    ("broker", "url"): "write embedded, or redis://HOST:6379/0",
+    ("destinations", "url"): "write http://HOST:PORT/PATH without user, password and query",
+}
+
+
+def _message(item: Any, path: tuple[Any, ...]) -> str:
+    if item["type"] == "string_pattern_mismatch":
+        name = "a name is letters, digits, blanks and . _ - (64 at most), and begins with a letter or digit"
+        return _FORMS.get((path[0], path[-1]), name)
+    said = str(item["msg"]).removeprefix("Value error, ")
+    return _FIXES.get(item["type"]) or said.replace("Input should be", "must be")
 
 
 def _yaml_path(location: tuple[Any, ...]) -> tuple[Any, ...]:
     # pydantic names the chosen member of a discriminated union inside the path; the file does not.
     if location[:1] == ("destinations",) and len(location) > 2 and location[2] in ("dicom", "dicomweb", "hl7"):
-        return location[:2] + location[3:]
-    return location
+        location = location[:2] + location[3:]
+    return location[:-1] if location[-1:] == ("[key]",) else location
 
 
 def _locate(node: yaml.Node | None, path: tuple[Any, ...]) -> tuple[int, set[str]]:
@@ -163,22 +231,37 @@ def _locate(node: yaml.Node | None, path: tuple[Any, ...]) -> tuple[int, set[str
     return line, siblings
 
 
+def _doubled(node: yaml.Node | None, depth: int = 0) -> Iterator[tuple[int, str]]:
+    """Line and name of keys that stand twice in one place: YAML's reader would quietly take the last."""
+    if isinstance(node, yaml.MappingNode) and depth < _DEEPEST:
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.start_mark.line + 1, str(key.value)
+            seen.add(str(key.value))
+            yield from _doubled(value, depth + 1)
+    elif isinstance(node, yaml.SequenceNode) and depth < _DEEPEST:
+        for value in node.value:
+            yield from _doubled(value, depth + 1)
+
+
 def _allowed(path: tuple[Any, ...]) -> set[str]:
     """The keys that may stand at a place of the file."""
-    sections: dict[str, type[BaseModel]] = {
-        name: field.annotation
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    }
-    if not path:
-        return set(Settings.model_fields)
-    if path[0] == "rules":
-        return set(Hold.model_fields if path[-1] == "hold" else SiteRule.model_fields)
-    if path[0] == "destinations":
-        kinds = (DicomDestination, DicomwebDestination, Hl7Destination)
-        return {key for kind in kinds for key in kind.model_fields}
-    section = sections.get(str(path[0]))
-    return set(section.model_fields) if section else set()
+    kinds: set[type[BaseModel]] = {Settings}
+    for part in path:
+        # What is no field is the name of a destination or model, or the number of a rule.
+        kinds = {
+            inner
+            for kind in kinds
+            for inner in (_models(kind.model_fields[part].annotation) if part in kind.model_fields else {kind})
+        }
+    return {key for kind in kinds for key in kind.model_fields}
+
+
+def _models(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for part in get_args(annotation) for model in _models(part)}
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:

@@ -12,7 +12,7 @@ from gateway.domain.ids import AETitle
 from gateway.domain.units import parse_duration
 
 Title = Annotated[str, AfterValidator(AETitle)]
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
 def _network(text: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.domain.units import parse_duration
 
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
 class BrokerSettings(BaseModel):
@@ -30,3 +30,9 @@ class JobSettings(BaseModel):
     knock: Seconds = 5.0  # how often an idle worker looks for itself
     max_failed: Annotated[int, Field(ge=1)] = 3  # attempts that the model ended
     max_lost: Annotated[int, Field(ge=1)] = 10  # attempts that the machine ended
+
+    @model_validator(mode="after")
+    def _heartbeat_keeps_the_lease(self) -> Self:
+        if self.heartbeat * 2 > self.lease:
+            raise ValueError(f"heartbeat ({self.heartbeat:g}s) must be at most half of lease ({self.lease:g}s)")
+        return self
