@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from gateway.domain.errors import BundleInvalid
 from gateway.domain.messages import Code
@@ -39,8 +39,8 @@ class CodeValue(_Part):
 class Range(_Part):
     """A closed interval."""
 
-    min: float
-    max: float
+    min: FiniteFloat
+    max: FiniteFloat
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -58,6 +58,12 @@ class SliceLimits(_Part):
 
     min: Annotated[int, Field(ge=1)] = 1
     max: Annotated[int, Field(ge=1)] = 5000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError("min is larger than max")
+        return self
 
 
 class Geometry(_Part):
@@ -77,6 +83,10 @@ class Input(_Part):
     geometry: Geometry = Geometry()
 
 
+_Lightness = Annotated[float, Field(ge=0, le=100)]
+_Chroma = Annotated[float, Field(ge=-128, le=127)]
+
+
 class SegmentSpec(_Part):
     """One label of a segmentation."""
 
@@ -85,7 +95,7 @@ class SegmentSpec(_Part):
     category: CodeValue
     type: CodeValue
     anatomic_region: CodeValue | None = None
-    cielab: Annotated[tuple[float, float, float], Field(description="L* 0..100, a* and b* -128..127")]
+    cielab: tuple[_Lightness, _Chroma, _Chroma]  # L*, a*, b*
 
 
 class MeasurementSpec(_Part):
@@ -125,7 +135,9 @@ class Output(_Part):
 class Weights(_Part):
     """The file that holds the trained parameters."""
 
-    file: str  # relative to the bundle, .safetensors, or a state dict read with weights_only=True
+    file: Annotated[
+        str, Field(min_length=1)
+    ]  # relative to the bundle, .safetensors, or a state dict read with weights_only=True
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
     @model_validator(mode="after")
@@ -174,8 +186,9 @@ def read_manifest(bundle: Path) -> Manifest:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleInvalid(f"{bundle.name} is no Hilum bundle: {FILE_NAME} is missing") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BundleInvalid(f"{bundle.name}/{FILE_NAME} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a date that is none is a ValueError
+        problem = " ".join(str(error).split())[:200]
+        raise BundleInvalid(f"{bundle.name}/{FILE_NAME} cannot be read: {problem}") from error
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
