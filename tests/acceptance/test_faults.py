@@ -27,7 +27,8 @@ def test_model_process_killed_mid_inference(tmp_path: Path, make_site: MakeSite,
     files = write_block(tmp_path / "series")
     site = make_site("slow")
     receipts = site.send(files)
-    site.wait_for_jobs(1, "running")
+    # Before it has begun on the job its death would be no attempt at it.
+    site.wait_for((tmp_path / "bundle-slow.marker").exists, "the model to begin")
     site.model_process().kill()
     (job,) = site.wait_for_jobs(1)
     assert (job["state"], job["attempts_failed"]) == ("delivered", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import cache
@@ -124,7 +125,8 @@ def test_an_outsider_can_run_the_bundle_with_monai_alone(tmp_path: Path) -> None
     }
     # What `python -m monai.bundle run --config_file ...` does, without the package `fire` that reads its options.
     program = f"from monai.bundle import run; run(**{options!r})"
-    subprocess.run([sys.executable, "-P", "-c", program], check=True, cwd=tmp_path, timeout=240)
+    environment = os.environ | {"PYTHONPATH": str(Path(sys.prefix) / "bundle-run")}  # ignite, see the Makefile
+    subprocess.run([sys.executable, "-P", "-c", program], check=True, cwd=tmp_path, timeout=240, env=environment)
     (written,) = (tmp_path / "out").rglob("*.nii.gz")
     mask = np.asarray(Nifti1Image.from_filename(written).dataobj) > 0
     assert mask.sum() * 3.375 / 1000 == pytest.approx(axial_volume(), rel=1e-3)

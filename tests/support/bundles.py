@@ -4,7 +4,7 @@ Their network labels every voxel above half the image's maximum, unless it misbe
 
     threshold   works
     empty       finds nothing
-    slow        works, `seconds` later
+    slow        works, `seconds` after it has left its marker
     prints      works, and talks on standard output through Python and past it
     segfault    SIGSEGV
     crash_once  SIGSEGV the first time, works from then on
@@ -32,7 +32,7 @@ from safetensors.numpy import save
 BEHAVIOURS = {
     "threshold": "pass",
     "empty": "image = image * 0",
-    "slow": "time.sleep(SECONDS)",
+    "slow": "MARKER.touch(); time.sleep(SECONDS)",
     "prints": "print('to Python'); os.write(1, b'past Python\\n'); subprocess.run(['echo', 'from a child'], check=True)",
     "segfault": "os.kill(os.getpid(), signal.SIGSEGV)",
     "crash_once": "if not MARKER.exists():\n            MARKER.touch()\n            os.kill(os.getpid(), signal.SIGSEGV)",
