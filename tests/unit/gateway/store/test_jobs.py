@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 from collections import Counter
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -178,9 +179,10 @@ def test_rings_become_rare(ledger: SqlLedger) -> None:
     assert ledger.unheard(10, 15.0) == [job]
 
 
-def _work(address: str, results: Queue[list[str]]) -> None:
+def _work(address: str, results: Queue[list[str]], ready: Barrier) -> None:
     ledger = SqlLedger(open_engine(address), MovedClock(), lease_clock=LeaseClock())
     done = []
+    ready.wait(60)  # one that starts late would find nothing to do
     while claim := ledger.claim("w", 60):
         ledger.commit(claim, outcome(claim.job.id, objects=()))
         done.append(str(claim.job.id))
@@ -201,8 +203,8 @@ def test_processes_share_the_queue(tmp_path: Path) -> None:
     assert len(ledger.route(record.uid, record.revision, many, "r")) == 200
     ledger.close()
     spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
-    processes = [spawn.Process(target=_work, args=(f"sqlite:///{tmp_path / 'ledger.db'}", results)) for _ in range(2)]
+    address, results, ready = f"sqlite:///{tmp_path / 'ledger.db'}", spawn.Queue(), spawn.Barrier(2)
+    processes = [spawn.Process(target=_work, args=(address, results, ready)) for _ in range(2)]
     for process in processes:
         process.start()
     done = [results.get(timeout=60) for _ in processes]
