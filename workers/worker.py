@@ -92,7 +92,7 @@ class Worker:
     def _settle(self, claim: Claim) -> str:
         output = Path(tempfile.mkdtemp(prefix=f"{claim.job.id}-", dir=self._scratch))
         try:
-            return self._commit(claim, self._keep(self._run(claim, output), output))
+            return self._commit(claim, keep_objects(self._run(claim, output), output, self._spool))
         except _Stopped:
             self._ledger.give_back(claim)
             return "given back"
@@ -136,16 +136,6 @@ class Worker:
     def _waiter(self, claim: Claim) -> _Waiter:
         return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping)
 
-    def _keep(self, outcome: Outcome, output: Path) -> Outcome:
-        """Moves result objects into the spool, durable, and names them by their keys."""
-        kept = [
-            dataclasses.replace(
-                item, file=self._spool.put(f"result {item.sop_instance_uid}", [(output / item.file).read_bytes()])
-            )
-            for item in outcome.objects
-        ]
-        return dataclasses.replace(outcome, objects=tuple(kept))
-
     def _commit(self, claim: Claim, outcome: Outcome) -> str:
         deadline = time.monotonic() + _COMMIT_PATIENCE
         while True:
@@ -170,6 +160,21 @@ class Worker:
         kind = "model failed" if isinstance(error, ModelError) else "failed"
         self._log.warning(kind, job_id=claim.job.id, reason=error.message, state=state.value)
         return state.value
+
+
+def keep_objects(outcome: Outcome, output: Path, spool: Spool) -> Outcome:
+    """Moves result objects into the spool, durable, and names them by their keys.
+
+    A key names the content too: a worker that lost its lease may come here late, and must not replace bytes that are on
+    their way already.
+    """
+    kept = [
+        dataclasses.replace(
+            item, file=spool.put(f"result {item.sop_instance_uid} {item.sha256}", [(output / item.file).read_bytes()])
+        )
+        for item in outcome.objects
+    ]
+    return dataclasses.replace(outcome, objects=tuple(kept))
 
 
 class _Waiter:
