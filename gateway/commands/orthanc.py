@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -92,7 +93,17 @@ class DemoOrthanc:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that is free now; raises ServiceUnavailable where none is found.
+
+    Not one that the system would choose: those (32768 and above on Linux) it also gives to outgoing connections, which
+    take the port away again before a server that is slow to start has it.
+    """
+    for _ in range(1000):
+        port = random.randrange(15000, 32000)  # noqa: S311
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ServiceUnavailable("no TCP port between 15000 and 32000 is free")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from gateway.commands.orthanc import free_port
 
 PLUGINS = Path("/usr/share/orthanc/plugins")
 _START_SECONDS = 30.0
@@ -64,14 +65,6 @@ def running_orthanc(directory: Path, configuration: Mapping[str, Any] | None = N
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _settings(directory: Path, http_port: int, dicom_port: int, over: Mapping[str, Any]) -> dict[str, Any]:
