@@ -179,11 +179,14 @@ def test_rings_become_rare(ledger: SqlLedger) -> None:
     assert ledger.unheard(10, 15.0) == [job]
 
 
-def _work(address: str, results: Queue[list[str]], ready: Barrier) -> None:
+def _work(address: str, results: Queue[list[str]], abreast: Barrier) -> None:
+    """A hundred jobs, each begun when the other process has one in hand too."""
     ledger = SqlLedger(open_engine(address), MovedClock(), lease_clock=LeaseClock())
     done = []
-    ready.wait(60)  # one that starts late would find nothing to do
-    while claim := ledger.claim("w", 60):
+    for _ in range(100):
+        abreast.wait(60)
+        claim = claimed(ledger)
+        abreast.wait(60)
         ledger.commit(claim, outcome(claim.job.id, objects=()))
         done.append(str(claim.job.id))
     ledger.close()
@@ -203,8 +206,8 @@ def test_processes_share_the_queue(tmp_path: Path) -> None:
     assert len(ledger.route(record.uid, record.revision, many, "r")) == 200
     ledger.close()
     spawn = multiprocessing.get_context("spawn")
-    address, results, ready = f"sqlite:///{tmp_path / 'ledger.db'}", spawn.Queue(), spawn.Barrier(2)
-    processes = [spawn.Process(target=_work, args=(address, results, ready)) for _ in range(2)]
+    address, results, abreast = f"sqlite:///{tmp_path / 'ledger.db'}", spawn.Queue(), spawn.Barrier(2)
+    processes = [spawn.Process(target=_work, args=(address, results, abreast)) for _ in range(2)]
     for process in processes:
         process.start()
     done = [results.get(timeout=60) for _ in processes]
@@ -213,4 +216,3 @@ def test_processes_share_the_queue(tmp_path: Path) -> None:
     counted = Counter(done[0] + done[1])
     assert len(counted) == 200
     assert set(counted.values()) == {1}
-    assert all(done), "one process did everything: nothing was in parallel"
