@@ -1,0 +1,1 @@
+"""From the EHR: orders, patient updates, merges and reports as context for studies."""
