@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from gateway.domain.context import Fact, Key, StudyContext
 from gateway.domain.ids import AssociationId, DestinationName, InstanceUID, JobId, StudyUID
+from gateway.domain.inbound import Inbound, InboundDraft, Reading
 from gateway.domain.job import Claim, Delivery, DeliveryDraft, Job, JobDraft, Receipt
 from gateway.domain.messages import Outcome
 from gateway.domain.states import JobState, StudyState
@@ -208,7 +210,47 @@ class OutboxLedger(Protocol):
         ...
 
 
-class Ledger(IntakeLedger, RoutingLedger, JobLedger, OutboxLedger, Protocol):
+class InboxLedger(Protocol):
+    """What messages from the EHR need."""
+
+    def add_messages(self, drafts: Sequence[InboundDraft]) -> Sequence[str]:
+        """Makes messages durable in one transaction; says `new`, `duplicate` or `conflict` for each."""
+        ...
+
+    def unread_messages(self, limit: int) -> Sequence[Inbound]:
+        """Messages that wait to be read, oldest first."""
+        ...
+
+    def settle_messages(self, readings: Sequence[Reading]) -> None:
+        """What messages say counts from now on; the studies it may concern are to be linked anew."""
+        ...
+
+
+class ContextLedger(Protocol):
+    """What linking studies with the EHR's facts needs."""
+
+    def facts_about(self, keys: Collection[Key]) -> tuple[Sequence[Fact], int]:
+        """Every fact that may concern whoever has these keys, and the number of the last fact there is."""
+        ...
+
+    def stale_studies(self) -> Sequence[StudyUID]:
+        """Studies about which the EHR has said something since they were linked."""
+        ...
+
+    def index_study(self, study: StudyUID, keys: Collection[Key]) -> None:
+        """From now on, facts with one of these keys touch the study."""
+        ...
+
+    def link(self, study: StudyUID, context: StudyContext, seen: int) -> bool:
+        """Stores what the EHR says, up to fact number `seen`; False, and nothing done, if it has said more since."""
+        ...
+
+    def study_context(self, study: StudyUID) -> StudyContext | None:
+        """What the EHR says about a study; nothing where it was never linked."""
+        ...
+
+
+class Ledger(IntakeLedger, RoutingLedger, JobLedger, OutboxLedger, InboxLedger, ContextLedger, Protocol):
     """The truth about every study, job and delivery."""
 
     def unheard(self, limit: int, back_off: float) -> Sequence[JobId]:

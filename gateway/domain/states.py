@@ -30,6 +30,7 @@ class StudyEvent(Enum):
     JOBS_MADE = "jobs made"
     NOTHING_TO_RUN = "nothing to run"
     HELD_BACK = "held back"
+    CONTEXT_CHANGED = "context changed"
     REPLAYED = "replayed"
 
 
@@ -85,6 +86,26 @@ class DeliveryEvent(Enum):
     REPLAYED = "replayed"
 
 
+class InboundState(Enum):
+    """Where a message from the EHR stands; all of them are kept."""
+
+    RECEIVED = "received"  # durable and acknowledged, not yet read
+    APPLIED = "applied"  # what it says counts
+    IGNORED = "ignored"  # it says nothing that is of use here
+    UNREADABLE = "unreadable"  # it is about something, but does not say what
+    CONFLICT = "conflict"  # its sender has used its MSH-10 for another message before
+
+
+class InboundEvent(Enum):
+    """What can happen to a message from the EHR."""
+
+    UNDERSTOOD = "understood"
+    OF_NO_USE = "of no use"
+    NOT_UNDERSTOOD = "not understood"
+    CONTRADICTED = "contradicted"
+    REPLAYED = "replayed"
+
+
 class IllegalTransition(HilumError):
     """A state machine was asked for a move it does not know."""
 
@@ -100,6 +121,9 @@ STUDY_TRANSITIONS: dict[tuple[StudyState, StudyEvent], StudyState] = {
     (StudyState.ROUTED, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
     (StudyState.UNROUTED, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
     (StudyState.QUARANTINED, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
+    # The EHR has told more about it: the rules are asked once more.
+    (StudyState.ROUTED, StudyEvent.CONTEXT_CHANGED): StudyState.COMPLETE,
+    (StudyState.UNROUTED, StudyEvent.CONTEXT_CHANGED): StudyState.COMPLETE,
     (StudyState.ROUTED, StudyEvent.REPLAYED): StudyState.COMPLETE,
     (StudyState.UNROUTED, StudyEvent.REPLAYED): StudyState.COMPLETE,
     (StudyState.QUARANTINED, StudyEvent.REPLAYED): StudyState.COMPLETE,
@@ -133,6 +157,17 @@ DELIVERY_TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] =
 }
 
 
+INBOUND_TRANSITIONS: dict[tuple[InboundState, InboundEvent], InboundState] = {
+    (InboundState.RECEIVED, InboundEvent.UNDERSTOOD): InboundState.APPLIED,
+    (InboundState.RECEIVED, InboundEvent.OF_NO_USE): InboundState.IGNORED,
+    (InboundState.RECEIVED, InboundEvent.NOT_UNDERSTOOD): InboundState.UNREADABLE,
+    (InboundState.RECEIVED, InboundEvent.CONTRADICTED): InboundState.CONFLICT,
+    (InboundState.IGNORED, InboundEvent.REPLAYED): InboundState.RECEIVED,
+    (InboundState.UNREADABLE, InboundEvent.REPLAYED): InboundState.RECEIVED,
+    (InboundState.CONFLICT, InboundEvent.REPLAYED): InboundState.RECEIVED,
+}
+
+
 def next_study_state(state: StudyState, event: StudyEvent) -> StudyState:
     """The state a study has after ``event``; raises `IllegalTransition` where the table has none."""
     return _step(STUDY_TRANSITIONS, state, event)
@@ -146,6 +181,11 @@ def next_job_state(state: JobState, event: JobEvent) -> JobState:
 def next_delivery_state(state: DeliveryState, event: DeliveryEvent) -> DeliveryState:
     """The state a delivery has after ``event``; raises `IllegalTransition` where the table has none."""
     return _step(DELIVERY_TRANSITIONS, state, event)
+
+
+def next_inbound_state(state: InboundState, event: InboundEvent) -> InboundState:
+    """The state a message has after ``event``; raises `IllegalTransition` where the table has none."""
+    return _step(INBOUND_TRANSITIONS, state, event)
 
 
 _S = TypeVar("_S", bound=Enum)

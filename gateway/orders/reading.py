@@ -62,7 +62,7 @@ def _read_one(message: Message, received_at: float, conventions: Conventions) ->
         return Read(kind=kind, nothing="a message of our own that came back")
     found = message.time(conventions.zone)
     at = received_at if found is None else found
-    control_id = message.head.get(10)
+    control_id = message.head.get(10)[:200]
     bodies = _bodies(message, code, trigger, conventions.accession_fields)
     facts = tuple(
         Fact(at=at, tie=f"{len(control_id):03d} {control_id} {position:04d}", body=body)

@@ -176,7 +176,11 @@ def study_query() -> Select[Any]:
         _ASSOCIATIONS, _ASSOCIATIONS.c.id == _LINKS.c.association_id
     )
     return (
-        select(*_STUDIES.c, still_open.label("open_associations"), (not_released == 0).label("all_released"))
+        select(
+            *(column for column in _STUDIES.c if column.name != "context"),
+            still_open.label("open_associations"),
+            (not_released == 0).label("all_released"),
+        )
         .select_from(joined)
         .group_by(_STUDIES.c.uid)
         .order_by(_STUDIES.c.last_stored_at)

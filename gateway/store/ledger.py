@@ -5,7 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from gateway.domain.ports import Clock
+from gateway.store.context import Context
 from gateway.store.engine import LeaseClock, migrate, open_engine
+from gateway.store.inbox import Inbox
 from gateway.store.intake import Intake
 from gateway.store.jobs import Jobs
 from gateway.store.outbox import Outbox
@@ -13,7 +15,7 @@ from gateway.store.reading import Reading
 from gateway.store.routing import Routing
 
 
-class SqlLedger(Intake, Routing, Jobs, Outbox, Reading):
+class SqlLedger(Intake, Routing, Jobs, Outbox, Inbox, Context, Reading):
     """Implements `gateway.domain.ports.Ledger` on SQLite or PostgreSQL."""
 
     def __init__(

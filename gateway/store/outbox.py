@@ -13,6 +13,7 @@ from gateway.domain.job import Delivery, DeliveryDraft, Job, Payload, Receipt, V
 from gateway.domain.ports import Clock
 from gateway.domain.states import DeliveryEvent, DeliveryState, JobEvent, JobState, next_delivery_state
 from gateway.store import rows, schema
+from gateway.store.context import may_leave
 from gateway.store.engine import LeaseClock, reading, writing
 
 _DELIVERIES, _JOBS = schema.deliveries, schema.jobs
@@ -28,7 +29,11 @@ class Outbox:
 
     def ready_jobs(self) -> Sequence[Job]:
         """Jobs whose results wait to be planned, oldest first."""
-        query = select(_JOBS).where(_JOBS.c.state == JobState.READY.value).order_by(_JOBS.c.finished_at)
+        query = (
+            select(_JOBS)
+            .where(_JOBS.c.state == JobState.READY.value, may_leave(_JOBS.c.id))
+            .order_by(_JOBS.c.finished_at)
+        )
         with reading(self.engine) as connection:
             return [rows.to_job(row) for row in connection.execute(query).all()]
 
@@ -64,7 +69,8 @@ class Outbox:
         expired = (table.c.lease_epoch != self.lease_clock.epoch) | (table.c.lease_until < self.lease_clock.now())
         due = (table.c.state == DeliveryState.WAITING.value) & (table.c.next_try <= now)
         lost = (table.c.state == DeliveryState.SENDING.value) & expired
-        query = select(table).where(table.c.destination == destination, due | lost).order_by(table.c.id).limit(limit)
+        mine = (table.c.destination == destination, due | lost, may_leave(table.c.job_id))
+        query = select(table).where(*mine).order_by(table.c.id).limit(limit)
         with writing(self.engine) as connection:
             found = connection.execute(query.with_for_update(skip_locked=True)).all()
             return [self._claim(connection, row, now, lease) for row in found]

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, Table, func, select
 
 from gateway.domain.errors import NotFound
-from gateway.domain.states import DeliveryState, JobState, StudyState
+from gateway.domain.states import DeliveryState, InboundState, JobState, StudyState
 from gateway.store import schema
 from gateway.store.engine import reading
 from gateway.store.intake import study_query
@@ -28,6 +28,9 @@ _DELIVERY_COLUMNS = (
 _JOB_COLUMNS = (
     "id", "study_uid", "series_uid", "model", "model_digest", "rule", "state", "priority", "attempts_failed", "attempts_lost",
     "reason", "supersedes", "created_at", "started_at", "finished_at", "outcome",
+)  # fmt: skip
+_INBOUND_COLUMNS = (
+    "id", "sender", "control_id", "address", "kind", "state", "reason", "size", "copies", "received_at",
 )  # fmt: skip
 
 
@@ -62,6 +65,12 @@ class Reading:
             query.join(jobs, jobs.c.id == table.c.job_id).where(jobs.c.study_uid == study) if study else query
         )
 
+    def list_messages(self, limit: int = 50, *, states: Sequence[InboundState] = ()) -> Sequence[dict[str, Any]]:
+        """The newest messages from the EHR first, without their content."""
+        table = schema.inbound
+        query = _columns(table, _INBOUND_COLUMNS).order_by(table.c.id.desc()).limit(limit)
+        return self._all(query.where(table.c.state.in_([state.value for state in states])) if states else query)
+
     def dead_letters(self) -> dict[str, Sequence[dict[str, Any]]]:
         """Everything that was given up or held back, and can be replayed."""
         studies = self._all(study_query().where(schema.studies.c.state == StudyState.QUARANTINED.value))
@@ -70,6 +79,8 @@ class Reading:
             "jobs": self.list_jobs(10_000, states=(JobState.DEAD, JobState.QUARANTINED)),
             "deliveries": self.list_deliveries(10_000, states=(DeliveryState.DEAD,)),
             "conflicts": self._all(select(schema.conflicts)),
+            "held": self._all(study_query().where(schema.studies.c.hold != "")),
+            "messages": self.list_messages(10_000, states=(InboundState.UNREADABLE, InboundState.CONFLICT)),
         }
 
     def explain(self, study: str) -> dict[str, Any]:

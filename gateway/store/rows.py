@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from gateway.domain.context import Fact, Merge, Order, Person, Report, StudyContext
 from gateway.domain.ids import (
     AETitle,
     AssociationId,
@@ -127,6 +129,39 @@ def to_delivery(row: Row[Any]) -> Delivery:
         delivered_at=row.delivered_at,
         fence=row.fence,
     )
+
+
+_FACT_KINDS: dict[str, type] = {"person": Person, "order": Order, "merge": Merge, "report": Report}
+
+
+def fact_kind(kind: type) -> str:
+    """What a kind of fact is called in the ledger."""
+    return next(name for name, known in _FACT_KINDS.items() if known is kind)
+
+
+def fact_values(fact: Fact) -> dict[str, Any]:
+    """Column values of a fact."""
+    return {
+        "at": fact.at,
+        "tie": fact.tie,
+        "kind": fact_kind(type(fact.body)),
+        "body": dataclasses.asdict(fact.body),
+    }
+
+
+def to_fact(row: Row[Any]) -> Fact:
+    """A fact's row as a record."""
+    return Fact(at=row.at, tie=row.tie, body=revive(_FACT_KINDS[row.kind], row.body))
+
+
+def context_values(context: StudyContext) -> dict[str, Any]:
+    """A study's context as a JSON column takes it."""
+    return dataclasses.asdict(context)
+
+
+def to_context(value: Any) -> StudyContext | None:
+    """What `context_values` made of a context; nothing where there is none."""
+    return None if value is None else typing.cast(StudyContext, revive(StudyContext, value))
 
 
 def tell(connection: Connection, at: float, study: str, what: str, detail: str = "", job: str = "") -> None:

@@ -10,11 +10,13 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -50,6 +52,17 @@ studies = Table(
     Column("last_stored_at", Float, nullable=False),
     Column("released_at", Float),
     Column("reason", Text, nullable=False, default=""),
+    # What the EHR says about it. `touched` is the last fact that may concern it, `linked` the last that was considered.
+    Column("touched", _ROW, nullable=False, default=0, server_default="0"),
+    Column("linked", _ROW, nullable=False, default=0, server_default="0"),
+    Column("context", JSON),
+    Column("hold", Text, nullable=False, default="", server_default=text("''")),  # why nothing of it may leave
+    Column(
+        "waived", Text, nullable=False, default="", server_default=text("''")
+    ),  # what a person has said does not matter
+    Index(
+        "ix_studies_stale", "touched", sqlite_where=text("touched > linked"), postgresql_where=text("touched > linked")
+    ),
 )
 
 study_associations = Table(
@@ -146,6 +159,7 @@ deliveries = Table(
     Column("fence", Integer, nullable=False, default=0),
     Column("lease_epoch", String(64), nullable=False, default=""),
     Column("lease_until", Float),
+    Column("about", JSON),  # a message: whom and what it names
     UniqueConstraint("job_id", "destination", "key"),
     Index("ix_deliveries_due", "destination", "state", "next_try"),
 )
@@ -167,4 +181,55 @@ own_objects = Table(
     # What Hilum made, so that it is recognised when a PACS sends it back.
     Column("sop_instance_uid", String(64), primary_key=True),
     Column("job_id", ForeignKey("jobs.id"), nullable=False),
+)
+
+inbound = Table(
+    "inbound",
+    metadata,
+    # Messages from the EHR, as they came: in the row, or where they are large in the spool.
+    Column("id", _ROW, primary_key=True),
+    Column("identity", String(64), nullable=False, index=True),  # digest of sender and MSH-10
+    Column("sha256", String(64), nullable=False),  # of the message without its MSH
+    Column("sender", String(250), nullable=False),  # MSH-3 and MSH-4
+    Column("control_id", String(250), nullable=False),  # MSH-10
+    Column("address", String(64), nullable=False),
+    Column("raw", LargeBinary),
+    Column("file", String(160), nullable=False, default=""),
+    Column("size", BigInteger, nullable=False),
+    Column("copies", Integer, nullable=False, default=1),  # how often it came
+    Column("received_at", Float, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("kind", String(64), nullable=False, default=""),  # ORM^O01
+    Column("reason", Text, nullable=False, default=""),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("id", _ROW, primary_key=True),
+    Column("message_id", ForeignKey("inbound.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("tie", String(280), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("body", JSON, nullable=False),
+    UniqueConstraint("message_id", "position"),
+)
+
+fact_keys = Table(
+    "fact_keys",
+    metadata,
+    Column("fact_id", ForeignKey("facts.id"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("value", String(250), primary_key=True),
+    Index("ix_fact_keys_value", "value", "kind"),
+)
+
+study_keys = Table(
+    "study_keys",
+    metadata,
+    Column("study_uid", ForeignKey("studies.uid"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("value", String(1024), primary_key=True),
+    Index("ix_study_keys_value", "value", "kind"),
 )

@@ -10,22 +10,26 @@ import pytest
 from gateway.domain import states
 from gateway.domain.states import (
     DELIVERY_TRANSITIONS,
+    INBOUND_TRANSITIONS,
     JOB_TRANSITIONS,
     STUDY_TRANSITIONS,
     DeliveryEvent,
     DeliveryState,
     IllegalTransition,
+    InboundEvent,
+    InboundState,
     JobEvent,
     JobState,
     StudyEvent,
     StudyState,
 )
-from tests.support.ledgers import Story, deliveries, happen, ways
+from tests.support.ledgers import InboundStory, Story, deliveries, happen, ways
 
 TABLES = [
     (StudyState, StudyEvent, STUDY_TRANSITIONS, StudyState.OPEN, states.next_study_state),
     (JobState, JobEvent, JOB_TRANSITIONS, JobState.QUEUED, states.next_job_state),
     (DeliveryState, DeliveryEvent, DELIVERY_TRANSITIONS, DeliveryState.HELD, states.next_delivery_state),
+    (InboundState, InboundEvent, INBOUND_TRANSITIONS, InboundState.RECEIVED, states.next_inbound_state),
 ]
 
 
@@ -92,4 +96,18 @@ def test_deliveries(tmp_path: Path, state: DeliveryState, event: DeliveryEvent) 
     assert story.delivery_state() == state.value
     happen(story.delivery_events, event)
     assert story.delivery_state() == DELIVERY_TRANSITIONS.get((state, event), state).value
+    story.ledger.close()
+
+
+@pytest.mark.parametrize("event", InboundEvent)
+@pytest.mark.parametrize("state", InboundState)
+def test_inbound(tmp_path: Path, state: InboundState, event: InboundEvent) -> None:
+    """The ledger moves a message from the EHR as the table says, and not at all where it says nothing."""
+    story = InboundStory(tmp_path)
+    for step in ways(INBOUND_TRANSITIONS, InboundState.RECEIVED)[state]:
+        story.events[step]()
+    assert story.state() == state.value
+    if event is not InboundEvent.CONTRADICTED:  # that is found on arrival, before there is a row
+        happen(story.events, event)
+        assert story.state() == INBOUND_TRANSITIONS.get((state, event), state).value
     story.ledger.close()

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.domain.context import Order, StudyContext
 from gateway.domain.errors import LeaseLost
 from gateway.domain.ids import (
     AssociationId,
@@ -23,9 +24,11 @@ from gateway.domain.ids import (
     StudyUID,
     digest,
 )
+from gateway.domain.inbound import InboundDraft, Reading
 from gateway.domain.job import Claim, Delivery, DeliveryDraft, JobDraft, Payload, Receipt, Verdict
 from gateway.domain.messages import ModelIdentity, Outcome, ResultObject
-from gateway.domain.states import DeliveryEvent, IllegalTransition, JobEvent, StudyEvent
+from gateway.domain.states import DeliveryEvent, IllegalTransition, InboundEvent, JobEvent, StudyEvent
+from gateway.domain.study import Patient
 from gateway.store.engine import migrate, open_engine
 from gateway.store.ledger import SqlLedger
 from tests.support.received import SERIES, STUDY, MovedClock, instance
@@ -117,7 +120,7 @@ class Story:
         self.ledger = make_ledger(directory)
         self.ledger.open_association(AssociationId("a1"), "CT1", "127.0.0.1")
         self.job = draft().id
-        self._stored = self._routed = 0
+        self._stored = self._routed = self._orders = 0
         self._claim: Claim | None = None
         self._deliveries: list[Delivery] = []
         self.study_events: Mapping[StudyEvent, Callable[[], object]] = {
@@ -126,6 +129,7 @@ class Story:
             StudyEvent.JOBS_MADE: self.route,
             StudyEvent.NOTHING_TO_RUN: lambda: self.ledger.route(STUDY, self._revision(), [], "no rule"),
             StudyEvent.HELD_BACK: lambda: self.ledger.quarantine_study(STUDY, self._revision(), "two patients"),
+            StudyEvent.CONTEXT_CHANGED: self.order,
             StudyEvent.REPLAYED: lambda: self.ledger.replay_study(STUDY),
         }
         self.job_events: Mapping[JobEvent, Callable[[], object]] = {
@@ -155,6 +159,12 @@ class Story:
         """One more instance of the study arrives."""
         self._stored += 1
         self.ledger.add_instance(instance(self._stored, at=self.ledger.clock.now()))
+
+    def order(self) -> None:
+        """The EHR tells of an order of the study."""
+        self._orders += 1
+        order = Order(accession_number=f"A{self._orders}")
+        self.ledger.link(STUDY, StudyContext(patient=Patient(), order=(order,)), 0)
 
     def route(self) -> None:
         """The complete study gives the job of its present input set."""
@@ -247,6 +257,47 @@ def ways(table: Mapping[tuple[_S, _E], _S], start: _S) -> dict[_S, list[_E]]:
                 found[after] = [*found[here], event]
                 waiting.append(after)
     return found
+
+
+def inbound(control_id: str = "1", content: str = "x", raw: bytes = b"MSH|") -> InboundDraft:
+    """A message that has just arrived."""
+    return InboundDraft(
+        identity=digest("EHR", control_id),
+        sha256=digest(content),
+        sender="EHR",
+        control_id=control_id,
+        address="127.0.0.1",
+        size=len(raw),
+        raw=raw,
+    )
+
+
+class InboundStory:
+    """One message from the EHR, and how to make each event of its table happen to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ledger = make_ledger(directory)
+        self.ledger.add_messages([inbound()])
+        self._id = self.ledger.unread_messages(1)[0].id
+        self.events: Mapping[InboundEvent, Callable[[], object]] = {
+            InboundEvent.UNDERSTOOD: lambda: self._settle(InboundEvent.UNDERSTOOD),
+            InboundEvent.OF_NO_USE: lambda: self._settle(InboundEvent.OF_NO_USE),
+            InboundEvent.NOT_UNDERSTOOD: lambda: self._settle(InboundEvent.NOT_UNDERSTOOD),
+            InboundEvent.CONTRADICTED: self.contradict,
+            InboundEvent.REPLAYED: lambda: self.ledger.replay_message(self._id),
+        }
+
+    def contradict(self) -> None:
+        """From here on the story is about another message that came with the same MSH-10."""
+        self.ledger.add_messages([inbound(content="y")])
+        self._id = self.ledger.list_messages()[0]["id"]
+
+    def state(self) -> str:
+        """Where the message stands."""
+        return next(row["state"] for row in self.ledger.list_messages() if row["id"] == self._id)
+
+    def _settle(self, event: InboundEvent) -> None:
+        self.ledger.settle_messages([Reading(message_id=self._id, event=event)])
 
 
 def happen(events: Mapping[_E, Callable[[], object]], event: _E) -> None:
