@@ -40,7 +40,11 @@ class SystemClock:
 def make_ledger(settings: Settings) -> SqlLedger:
     """Opens the ledger; raises LedgerError."""
     return open_ledger(
-        settings.ledger_url, SystemClock(), max_failed=settings.jobs.max_failed, max_lost=settings.jobs.max_lost
+        settings.ledger_url,
+        SystemClock(),
+        max_failed=settings.jobs.max_failed,
+        max_lost=settings.jobs.max_lost,
+        durable_intake=settings.dicom.durability == "full",
     )
 
 

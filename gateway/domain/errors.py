@@ -5,7 +5,9 @@ HilumError
 ├── PeerError                   what came from outside is wrong
 │   ├── InvalidIdentifier       a UID or AE title that is none
 │   ├── NotDicom                bytes that are not a DICOM dataset, or too broken to read its header
-│   └── DatasetMismatch         the dataset is not what the command said it is
+│   ├── DatasetMismatch         the dataset is not what the command said it is
+│   ├── UpperLayerError         bytes that are not the DICOM upper layer protocol, or more of them than we take
+│   └── ConnectionLost          the connection ended, or was silent or slow for too long
 ├── InputRefused                well-formed images that a model must not be run on
 ├── ModelError                  the model or its process failed
 │   ├── ModelCrashed            the child process died (signal, exit code)
@@ -82,6 +84,18 @@ class DatasetMismatch(PeerError):
     """The dataset does not match the SOP class or instance UID of the request."""
 
     dimse_status = 0xA900
+
+
+class UpperLayerError(PeerError):
+    """The peer breaks the DICOM upper layer protocol."""
+
+    def __init__(self, message: str | None = None, reason: int = 0, *, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.reason = reason  # of the A-ABORT that ends the association (PS3.8 table 9-26)
+
+
+class ConnectionLost(PeerError):
+    """The connection to the peer is lost."""
 
 
 class InputRefused(HilumError):

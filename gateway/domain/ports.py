@@ -24,8 +24,36 @@ class Clock(Protocol):
         ...
 
 
+class SpoolFile(Protocol):
+    """A file on its way into the spool, written piece by piece by one thread."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Appends; raises StorageFull."""
+        ...
+
+    def view(self, start: int) -> memoryview:
+        """What has been written from a place on, without reading it into memory."""
+        ...
+
+    def seal(self, name: str) -> str:
+        """Gives it its name and returns its key; durable when it returns. Raises StorageFull."""
+        ...
+
+    def discard(self) -> None:
+        """Lets go of the file; one that was not sealed is gone. Safe to repeat, and after `seal`."""
+        ...
+
+
 class Spool(Protocol):
     """Where bytes are kept. A key is made of digests, never of text from the wire."""
+
+    def begin(self, *, durable: bool = True) -> SpoolFile:
+        """A file that comes in piece by piece; raises StorageFull. Not durable: it may be lost with the power."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Removes a file that no record names."""
+        ...
 
     def put(self, name: str, chunks: Sequence[bytes | memoryview]) -> str:
         """Writes a file durably (content, name and directory) and returns its key; the same name again replaces it."""

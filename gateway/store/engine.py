@@ -27,7 +27,8 @@ def open_engine(url: str, *, durability: str = "FULL") -> Engine:
     """Connects to the ledger's database.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a commit is on disk when it returns, also after a power cut
-    (https://www.sqlite.org/pragma.html#pragma_synchronous). Raises LedgerError when the place for it cannot be made,
+    (https://www.sqlite.org/pragma.html#pragma_synchronous). With any other durability the last commits may be lost with
+    the power, never with the process. Raises LedgerError when the place for it cannot be made,
     and ConfigurationError for a database whose driver is not installed.
     """
     if url.startswith("sqlite"):
@@ -42,7 +43,9 @@ def open_engine(url: str, *, durability: str = "FULL") -> Engine:
         _make_durable(engine, durability)
         return engine
     # A partitioned PostgreSQL must not hang a worker for minutes: give up on unacknowledged data after 5 s.
-    options = {"connect_timeout": 3, "tcp_user_timeout": 5000}
+    options: dict[str, Any] = {"connect_timeout": 3, "tcp_user_timeout": 5000}
+    if durability != "FULL":
+        options["options"] = "-c synchronous_commit=off"
     try:
         return create_engine(url, pool_pre_ping=True, connect_args=options)
     except (ImportError, NoSuchModuleError) as error:

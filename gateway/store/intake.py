@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.ids import AssociationId, InstanceUID, StudyUID
@@ -14,6 +15,7 @@ from gateway.domain.states import DeliveryState, StudyEvent, StudyState
 from gateway.domain.study import Instance
 from gateway.store import rows, schema
 from gateway.store.engine import reading, writing
+from gateway.store.group import GroupCommit
 
 _STUDIES, _INSTANCES, _ASSOCIATIONS, _LINKS = (
     schema.studies,
@@ -22,12 +24,29 @@ _STUDIES, _INSTANCES, _ASSOCIATIONS, _LINKS = (
     schema.study_associations,
 )
 
+# Built once: every instance that comes in needs them.
+_KNOWN = select(_INSTANCES.c.sha256, _INSTANCES.c.study_uid).where(_INSTANCES.c.sop_instance_uid == bindparam("uid"))
+_IN_OPEN_STUDY = (_STUDIES.c.uid == bindparam("study"), _STUDIES.c.state == StudyState.OPEN.value)
+_SEEN = update(_STUDIES).where(*_IN_OPEN_STUDY).values(last_stored_at=bindparam("at"))
+_ONE_MORE = (
+    update(_STUDIES)
+    .where(*_IN_OPEN_STUDY)
+    .values(revision=_STUDIES.c.revision + 1, instances=_STUDIES.c.instances + 1, last_stored_at=bindparam("at"))
+)
+_INSERT = insert(_INSTANCES)
+
 
 class Intake:
     """Implements `gateway.domain.ports.IntakeLedger`."""
 
     engine: Any
+    intake_engine: Any  # the same database, where instances may be less durable than all the rest
     clock: Clock
+
+    @cached_property
+    def _linked(self) -> set[tuple[str, str]]:
+        """Studies and open associations of this process that are known to belong together."""
+        return set()
 
     def recover(self) -> None:
         """After a stop of any kind: what the last gateway had open is closed, what it was sending is due again."""
@@ -56,6 +75,7 @@ class Intake:
                 .where(_ASSOCIATIONS.c.id == association, _ASSOCIATIONS.c.closed_at.is_(None))
                 .values(closed_at=self.clock.now(), how=how)
             )
+        self._linked.difference_update([link for link in self._linked if link[1] == association])
 
     def instance(self, uid: InstanceUID) -> Instance | None:
         """One stored instance."""
@@ -70,47 +90,53 @@ class Intake:
 
     def add_instance(self, instance: Instance) -> str:
         """Makes an instance durable; says `new`, `duplicate` or `conflict`. The first content of a SOP Instance UID stays."""
-        with writing(self.engine) as connection:
-            uid = instance.header.sop_instance_uid
-            query = select(_INSTANCES.c.sha256, _INSTANCES.c.study_uid).where(_INSTANCES.c.sop_instance_uid == uid)
-            known = connection.execute(query).one_or_none()
-            if known is None:
-                self._add_new(connection, instance)
-                return "new"
-            if known.sha256 == instance.sha256:
-                self._add_duplicate(connection, instance)
-                return "duplicate"
+        return self._group(instance)
+
+    @cached_property
+    def _group(self) -> GroupCommit[Instance, str]:
+        return GroupCommit(self._add_all)
+
+    def _add_all(self, instances: Sequence[Instance]) -> Sequence[str]:
+        linked: set[tuple[str, str]] = set()
+        with writing(self.intake_engine) as connection:
+            kinds = [self._add(connection, instance, linked) for instance in instances]
+        self._linked |= linked  # only what is durable is remembered
+        return kinds
+
+    def _add(self, connection: Connection, instance: Instance, linked: set[tuple[str, str]]) -> str:
+        header = instance.header
+        known = connection.execute(_KNOWN, {"uid": header.sop_instance_uid}).one_or_none()
+        if known is not None and known.sha256 != instance.sha256:
             self._add_conflict(connection, instance, known.study_uid)
             return "conflict"
+        if known is None:
+            self._add_new(connection, instance)
+        else:
+            # A sender that repeats itself is still busy with the study: the quiet time starts again.
+            connection.execute(_SEEN, {"study": header.study_uid, "at": instance.received_at})
+        link = (str(header.study_uid), str(instance.association_id))
+        if link not in self._linked and link not in linked:
+            self._link(connection, *link)
+            linked.add(link)
+        return "new" if known is None else "duplicate"
 
     def _add_new(self, connection: Connection, instance: Instance) -> None:
         uid, at = instance.header.study_uid, instance.received_at
-        state = connection.execute(select(_STUDIES.c.state).where(_STUDIES.c.uid == uid)).scalar_one_or_none()
-        if state is None:
+        if not connection.execute(_ONE_MORE, {"study": uid, "at": at}).rowcount:
+            self._open(connection, instance)
+            connection.execute(_ONE_MORE, {"study": uid, "at": at})
+        connection.execute(_INSERT, rows.instance_values(instance))
+
+    def _open(self, connection: Connection, instance: Instance) -> None:
+        """The study of this instance is new, or was released and begins again."""
+        uid, at = instance.header.study_uid, instance.received_at
+        if connection.execute(select(_STUDIES.c.uid).where(_STUDIES.c.uid == uid)).first() is None:
             values = {"uid": uid, "state": StudyState.OPEN.value, "revision": 0, "instances": 0}
             connection.execute(insert(_STUDIES).values(**values, first_stored_at=at, last_stored_at=at))
             rows.tell(connection, at, uid, "study opened", f"first instance from {instance.calling_ae}")
-        elif state != StudyState.OPEN.value:
+        else:
+            rows.move_study(connection, uid, StudyEvent.INSTANCE_STORED)
             rows.tell(connection, at, uid, "study reopened", f"new instance from {instance.calling_ae}")
-        rows.move_study(
-            connection,
-            uid,
-            StudyEvent.INSTANCE_STORED,
-            revision=_STUDIES.c.revision + 1,
-            instances=_STUDIES.c.instances + 1,
-            last_stored_at=at,
-        )
-        connection.execute(insert(_INSTANCES).values(**rows.instance_values(instance)))
-        self._link(connection, instance)
-
-    def _add_duplicate(self, connection: Connection, instance: Instance) -> None:
-        # A sender that repeats itself is still busy with the study: the quiet time starts again.
-        connection.execute(
-            update(_STUDIES)
-            .where(_STUDIES.c.uid == instance.header.study_uid, _STUDIES.c.state == StudyState.OPEN.value)
-            .values(last_stored_at=instance.received_at)
-        )
-        self._link(connection, instance)
 
     def _add_conflict(self, connection: Connection, instance: Instance, study_uid: str) -> None:
         values = {
@@ -131,10 +157,9 @@ class Intake:
         )
         rows.tell(connection, instance.received_at, study_uid, "conflict quarantined", detail)
 
-    def _link(self, connection: Connection, instance: Instance) -> None:
-        values = {"study_uid": instance.header.study_uid, "association_id": instance.association_id}
-        known = select(_LINKS).filter_by(**values)
-        if connection.execute(known).first() is None:
+    def _link(self, connection: Connection, study_uid: str, association_id: str) -> None:
+        values = {"study_uid": study_uid, "association_id": association_id}
+        if connection.execute(select(_LINKS).filter_by(**values)).first() is None:
             connection.execute(insert(_LINKS).values(**values))
 
     def open_studies(self) -> Sequence[StudyRecord]:

@@ -26,8 +26,10 @@ class SqlLedger(Intake, Routing, Jobs, Outbox, Inbox, Context, Reading):
         lease_clock: LeaseClock | None = None,
         max_failed: int = 3,
         max_lost: int = 10,
+        intake_engine: Engine | None = None,
     ) -> None:
         self.engine = engine
+        self.intake_engine = intake_engine or engine
         self.clock = clock
         self.lease_clock = lease_clock or LeaseClock()
         self.max_failed = max_failed
@@ -36,10 +38,17 @@ class SqlLedger(Intake, Routing, Jobs, Outbox, Inbox, Context, Reading):
     def close(self) -> None:
         """Closes every connection."""
         self.engine.dispose()
+        self.intake_engine.dispose()
 
 
-def open_ledger(url: str, clock: Clock, *, max_failed: int = 3, max_lost: int = 10) -> SqlLedger:
-    """Opens the ledger and brings its tables to this version; raises LedgerError."""
+def open_ledger(
+    url: str, clock: Clock, *, max_failed: int = 3, max_lost: int = 10, durable_intake: bool = True
+) -> SqlLedger:
+    """Opens the ledger and brings its tables to this version; raises LedgerError.
+
+    Where intake need not be durable, rows of instances may be lost with the power (not with the process); all else is.
+    """
     engine = open_engine(url)
     migrate(engine)
-    return SqlLedger(engine, clock, max_failed=max_failed, max_lost=max_lost)
+    intake = None if durable_intake else open_engine(url, durability="NORMAL")
+    return SqlLedger(engine, clock, max_failed=max_failed, max_lost=max_lost, intake_engine=intake)

@@ -45,7 +45,7 @@ def instance_values(instance: Instance) -> dict[str, Any]:
         "sha256": instance.sha256,
         "size": instance.size,
         "file": instance.file,
-        "header": dataclasses.asdict(instance.header),
+        "header": vars(instance.header) | {"patient": vars(instance.header.patient)},
         "calling_ae": instance.calling_ae,
         "address": instance.address,
         "association_id": instance.association_id,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.domain.errors import NotFound, StorageFull
 from gateway.domain.ids import digest
 
 _KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}")
+_WRITE_BACK = 4 * 1024 * 1024  # bytes after which the disk begins to write, so that the end has little to wait for
 
 
 class LocalSpool:
@@ -46,18 +49,21 @@ class LocalSpool:
 
         Raises StorageFull when the disk has no room; nothing is left behind then.
         """
-        hexes = digest(name)
-        key = f"{hexes[:2]}/{hexes}"
-        temporary, final = self._temporary / uuid.uuid4().hex, self._objects / key
+        file = self.begin()
         try:
-            self._write(temporary, chunks)
-            temporary.rename(final)
-            _sync_directory(final.parent)
-        except OSError as error:
-            raise StorageFull(f"cannot write to the spool: {error.strerror}") from error
+            for chunk in chunks:
+                file.write(chunk)
+            return file.seal(name)
         finally:
-            temporary.unlink(missing_ok=True)  # only there where something went wrong
-        return key
+            file.discard()
+
+    def begin(self, *, durable: bool = True) -> LocalFile:
+        """A file that comes in piece by piece; raises StorageFull. Not durable means: it may be lost with the power."""
+        return LocalFile(self._temporary / uuid.uuid4().hex, self._objects, durable)
+
+    def remove(self, key: str) -> None:
+        """Removes a file that no record names."""
+        self.path(key).unlink(missing_ok=True)
 
     def path(self, key: str) -> Path:
         """The file of a key; raises NotFound for a key that is none or whose file is gone."""
@@ -74,14 +80,82 @@ class LocalSpool:
         free = status.f_bavail * status.f_frsize
         return free, free + (status.f_blocks - status.f_bfree) * status.f_frsize
 
-    def _write(self, path: Path, chunks: Sequence[bytes | memoryview]) -> None:
-        with path.open("xb", buffering=0) as file:
-            for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    view = view[file.write(view) :]
-            # The length changes, so fdatasync also writes the metadata needed to read the file back.
-            os.fdatasync(file.fileno())
+
+class LocalFile:
+    """Implements `gateway.domain.ports.SpoolFile`."""
+
+    def __init__(self, temporary: Path, objects: Path, durable: bool) -> None:
+        self._temporary, self._objects, self._durable = temporary, objects, durable
+        self._size = self._behind = 0  # bytes written, and how many of them the disk has been told to write
+        self._handle = -1
+        try:
+            self._handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise _no_room(error) from error
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Appends; raises StorageFull."""
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.write(self._handle, view)
+                self._size += written
+                view = view[written:]
+            if self._durable and self._size - self._behind >= _WRITE_BACK:
+                # Linux begins to write these pages and keeps them, since they are not clean yet.
+                os.posix_fadvise(self._handle, self._behind, self._size - self._behind, os.POSIX_FADV_DONTNEED)
+                self._behind = self._size
+        except OSError as error:
+            raise _no_room(error) from error
+
+    def view(self, start: int) -> memoryview:
+        """What has been written from a place on, without reading it into memory."""
+        return memoryview(mmap.mmap(self._handle, self._size, prot=mmap.PROT_READ))[start:]
+
+    def seal(self, name: str) -> str:
+        """Gives it its name and returns its key; durable when it returns. Raises StorageFull."""
+        hexes = digest(name)
+        key = f"{hexes[:2]}/{hexes}"
+        final = self._objects / key
+        try:
+            self._seal_durably(final) if self._durable else self._temporary.rename(final)
+        except OSError as error:
+            raise _no_room(error) from error
+        finally:
+            self.discard()
+        return key
+
+    def discard(self) -> None:
+        """Lets go of the file; one that has no name yet is gone."""
+        if self._handle < 0:
+            return
+        os.close(self._handle)
+        self._handle = -1
+        self._temporary.unlink(missing_ok=True)
+
+    def _seal_durably(self, final: Path) -> None:
+        try:
+            # Named first, one commit of the file system's journal makes content and name durable. Nobody looks for
+            # the file before the ledger knows it. A file that is there already may be known: it is never replaced
+            # by one that is not on disk.
+            final.hardlink_to(self._temporary)
+        except OSError:
+            os.fdatasync(self._handle)
+            self._temporary.rename(final)
+            _sync_directory(final.parent)
+            return
+        try:
+            os.fdatasync(self._handle)
+            _sync_directory(final.parent)
+        except OSError:
+            with suppress(OSError):
+                if os.path.samestat(final.stat(), os.fstat(self._handle)):
+                    final.unlink()
+            raise
+
+
+def _no_room(error: OSError) -> StorageFull:
+    return StorageFull(f"cannot write to the spool: {error.strerror}")
 
 
 def _sync_directory(directory: Path) -> None:

@@ -68,7 +68,8 @@ def judge(data: bytes, syntax: str) -> None:
     assert isinstance(header, Header)
     for uid in (header.sop_class_uid, header.sop_instance_uid, header.series_uid, header.study_uid):
         assert Uid(uid) == uid
-    assert part10_prefix(header)[128:132] == b"DICM"
+    prefix = part10_prefix(Uid(header.sop_class_uid), header.sop_instance_uid, Uid(syntax))
+    assert prefix[128:132] == b"DICM"
     assert all(len(text) <= 1024 for text in (*vars(header.patient).values(), header.modality, header.series_number))
     assert all(
         abs(number) < 2**32 for number in (*header.position, *header.orientation, *header.pixel_spacing, header.frames)

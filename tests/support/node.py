@@ -105,7 +105,8 @@ def send(association, made: Dataset, raw: bytes | None = None, uid: str = "") ->
 
 
 def associations() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("AcceptorThread")]
+    """Threads of the node that serve a connection."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("association ")]
 
 
 def recorded(site: Site) -> bytes:

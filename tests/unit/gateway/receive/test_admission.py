@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.receive.admission import CALLED_NOT_RECOGNIZED, CALLING_NOT_RECOGNIZED, admit
+from gateway.receive.admission import (
+    APPLICATION_CONTEXT,
+    CALLED_NOT_RECOGNIZED,
+    CALLING_NOT_RECOGNIZED,
+    Rejection,
+    admit,
+)
 from gateway.receive.settings import DicomSettings
 
 OPEN = DicomSettings()
@@ -22,10 +30,25 @@ LISTED = DicomSettings.model_validate(
 )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request for an association."""
+
+    calling: str = "CT1"
+    called: str = "HILUM"
+    protocol_version: int = 1
+    application_context: str = APPLICATION_CONTEXT
+
+
+def judge(calling: str, called: str, address: str, settings: DicomSettings) -> Rejection | None:
+    """Of a request that is in order otherwise."""
+    return admit(Asked(calling, called), address, None, settings)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
 def test_without_peers_this_machine_may_send(address: str) -> None:
     """Any AE title, from loopback only."""
-    assert admit("ANY", "HILUM", address, OPEN) is None
+    assert judge("ANY", "HILUM", address, OPEN) is None
 
 
 @pytest.mark.parametrize(
@@ -34,7 +57,7 @@ def test_without_peers_this_machine_may_send(address: str) -> None:
 )
 def test_without_peers_nobody_else_may(address: str) -> None:
     """No other address, and nothing that is no address."""
-    assert admit("ANY", "HILUM", address, OPEN) is CALLING_NOT_RECOGNIZED
+    assert judge("ANY", "HILUM", address, OPEN) is CALLING_NOT_RECOGNIZED
 
 
 @pytest.mark.parametrize(
@@ -62,15 +85,15 @@ def test_without_peers_nobody_else_may(address: str) -> None:
 )
 def test_peers(calling: str, address: str, admitted: bool) -> None:
     """Title and address must be of the same peer; any other pair gets one and the same answer."""
-    assert admit(calling, "HILUM", address, LISTED) is (None if admitted else CALLING_NOT_RECOGNIZED)
+    assert judge(calling, "HILUM", address, LISTED) is (None if admitted else CALLING_NOT_RECOGNIZED)
 
 
 @pytest.mark.parametrize("called", ["HILUMX", "hilum", "ANY-SCP", "HIL UM"])
 def test_called_title(called: str) -> None:
     """Who may send but calls somebody else is told so; a stranger is not."""
-    assert admit("CT1", called, "192.0.2.7", LISTED) is CALLED_NOT_RECOGNIZED
-    assert admit("CT1", called, "192.0.2.8", LISTED) is CALLING_NOT_RECOGNIZED
-    assert admit("CT1", " HILUM  ", "192.0.2.7", LISTED) is None
+    assert judge("CT1", called, "192.0.2.7", LISTED) is CALLED_NOT_RECOGNIZED
+    assert judge("CT1", called, "192.0.2.8", LISTED) is CALLING_NOT_RECOGNIZED
+    assert judge("CT1", " HILUM  ", "192.0.2.7", LISTED) is None
 
 
 def test_the_answers_of_the_standard() -> None:
@@ -82,6 +105,6 @@ def test_the_answers_of_the_standard() -> None:
 @given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20) | st.ip_addresses().map(str))
 def test_nothing_raises(calling: str, called: str, address: str) -> None:
     """Whatever a peer says it is, there is an answer; a stranger is let in never."""
-    answer = admit(calling, called, address, LISTED)
+    answer = judge(calling, called, address, LISTED)
     if calling.strip(" \0") not in ("CT1", "PACS", "MR 1"):
         assert answer is CALLING_NOT_RECOGNIZED

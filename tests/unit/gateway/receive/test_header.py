@@ -271,7 +271,8 @@ def test_no_value_is_quoted_on_stderr() -> None:
 def test_prefix_makes_a_file_that_others_read(tmp_path: Path) -> None:
     """Prefix and dataset are a Part 10 file with the identifiers of the dataset and a zeroed preamble."""
     data = encode(dataset(3))
-    prefix = part10_prefix(read_header(data, LE))
+    header = read_header(data, LE)
+    prefix = part10_prefix(header.sop_class_uid, header.sop_instance_uid, LE)
     (tmp_path / "file").write_bytes(prefix + data)
     whole = dcmread(tmp_path / "file")
     assert prefix[:128] == bytes(128)
