@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gateway.domain.errors import GateRefused, InputRefused, ModelOutputInvalid
 from gateway.domain.messages import JobOrder, Outcome, SegmentResult
 from gateway.manifest import Manifest
@@ -16,6 +13,7 @@ from workers.encode.measure import measure
 from workers.encode.objects import encode
 from workers.infer.model import Model
 from workers.infer.predict import infer
+from workers.load.masks import Labels, Masks
 from workers.load.series import load
 from workers.load.volume import Volume
 from workers.verify.gate import verify
@@ -71,15 +69,15 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
     )
 
 
-def _segments(labels: NDArray[np.uint8], manifest: Manifest) -> tuple[SegmentResult, ...]:
-    counts = np.bincount(labels.reshape(-1), minlength=256)
+def _segments(labels: Labels, manifest: Manifest) -> tuple[SegmentResult, ...]:
+    masks = Masks(labels)
     return tuple(
         SegmentResult(
             number=spec.number,
             label=spec.label,
             category=spec.category.code(),
             type=spec.type.code(),
-            voxels=int(counts[spec.number]),
+            voxels=masks.total(spec.number),
         )
         for spec in manifest.output.segments
     )

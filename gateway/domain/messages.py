@@ -48,6 +48,7 @@ class JobOrder:
     output_dir: str  # existing empty directory for the result objects
     content_time: float  # seconds since the epoch; content date and time of every result object
     flags: tuple[str, ...] = ()  # what is already known to be unusual about the input
+    extra_roles: tuple[str, ...] = ()  # kinds of result beside the usual ones, as gateway.domain.roles names them
     version: int = VERSION
 
 
@@ -76,7 +77,7 @@ class MeasurementResult:
 class ResultObject:
     """One DICOM object in the output directory."""
 
-    role: str  # `seg`, `sr`
+    role: str  # one of gateway.domain.roles; several objects may have one
     file: str  # file name in the output directory
     sop_class_uid: str
     sop_instance_uid: str

@@ -15,6 +15,7 @@ from gateway.domain.errors import MessageInvalid
 from gateway.domain.ids import digest
 from gateway.domain.job import Job
 from gateway.domain.messages import MeasurementResult, Outcome, SegmentResult
+from gateway.domain.roles import TITLES
 from gateway.domain.study import Header, Patient
 from gateway.report.check import validated
 from gateway.report.er7 import coded, date, instant, join, moment, number, person, segment, text
@@ -192,7 +193,7 @@ def _numeric(measurement: MeasurementResult, label: str) -> dict[int, str]:
 
 def _reference(role: str, sop_class: str, sop_instance: str) -> dict[int, str]:
     """A result object by its UIDs: RP (2.A.65) with the SOP instance as pointer and its class as type of data."""
-    title = {"seg": "DICOM Segmentation", "sr": "DICOM SR", "sr-data": "DICOM SR with data"}.get(role, f"DICOM {role}")
+    title = TITLES.get(role, f"DICOM {role}")
     return {
         2: "RP",
         3: coded(role.upper(), title, "99HILUM"),

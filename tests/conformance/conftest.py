@@ -48,15 +48,16 @@ def judge() -> Path:
 def ohif(judge: Path) -> dict[tuple[str, str], Future[dict[str, object]]]:
     """(judge, case) -> what OHIF's loader makes of it; all are started at once, two at a time."""
     wanted = [("ohif_seg.mjs", name) for name in CASES] + [("ohif_sr.mjs", name) for name in HYDRATED]
+    wanted += [("ohif_seg-labelmap.mjs", name) for name, case in CASES.items() if "seg-labelmap" in case.extra_roles]
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-    results = {(script, name): pool.submit(_judged, judge / script, written(name)) for script, name in wanted}
+    results = {(script, name): pool.submit(_judged, judge, script, written(name)) for script, name in wanted}
     pool.shutdown(wait=False)
     return results
 
 
-def _judged(script: Path, found: ResultSet) -> dict[str, object]:
-    role = script.stem.removeprefix("ohif_")
-    done = run("node", script, found.source, found.path(role))
+def _judged(judge: Path, script: str, found: ResultSet) -> dict[str, object]:
+    role = script.removeprefix("ohif_").removesuffix(".mjs")
+    done = run("node", judge / script.replace("-labelmap", ""), found.source, found.path(role))
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     result: dict[str, object] = json.loads(done.stdout)
     return result

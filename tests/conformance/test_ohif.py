@@ -36,3 +36,9 @@ def test_report_opens(ohif, name):
     hydrated = result["hydrated"]
     assert hydrated == ({"PlanarFreehandROI": count} if count else {})
     assert result["warnings"] == []
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "seg-labelmap" in case.extra_roles])
+def test_label_map_is_painted_on_the_right_images(ohif, name):
+    """The RLE label map paints what the binary form paints."""
+    assert ohif["ohif_seg-labelmap.mjs", name].result()["painted"] == painted(written(name))

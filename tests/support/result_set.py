@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from gateway.domain.messages import JobOrder, MeasurementResult, ModelIdentity, ResultObject
+from gateway.domain.messages import Code, JobOrder, MeasurementResult, ModelIdentity, ResultObject
 from gateway.manifest import Manifest
 from tests.support.series import Change, job_order, write_series
 from workers.encode.measure import measure
 from workers.encode.objects import encode
+from workers.infer.output import QuantityMap
 from workers.load.volume import Volume
 from workers.verify.gate import verify
 
@@ -116,6 +117,8 @@ def balls(shape: tuple[int, int, int], segments: int = 1) -> NDArray[np.uint8]:
     return labels
 
 
+UNCERTAINTY = Code(value="C0087130", scheme="UMLS", meaning="Uncertainty")
+RATIO = Code(value="1", scheme="UCUM", meaning="no units")
 AXIAL = frame((1, 0, 0), (0, 1, 0))
 SHAPE = (9, 40, 48)
 
@@ -132,6 +135,16 @@ class Case:
     missing: Collection[int] = ()  # slices without an image
     attributes: dict[str, object] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    extra_roles: tuple[str, ...] = ()
+    mapped: bool = False  # whether the model gives a map too
+
+    def maps(self) -> tuple[QuantityMap, ...]:
+        """Numbers that differ in every voxel, zero on the first slice."""
+        if not self.mapped:
+            return ()
+        values = np.random.default_rng(2).random(self.shape, dtype=np.float32)
+        values[0] = 0
+        return (QuantityMap(name="uncertainty", label="Uncertainty", values=values, quantity=UNCERTAINTY, unit=RATIO),)
 
     def labels(self) -> NDArray[np.uint8]:
         """The mask, (slices, rows, columns)."""
@@ -162,7 +175,9 @@ CASES = {
     "descending": Case(affine=frame((1, 0, 0), (0, 1, 0), (0, 0, -1)), modality="MR"),
     "coronal": Case(affine=frame((1, 0, 0), (0, 0, -1)), modality="MR"),
     "sagittal": Case(affine=frame((0, 1, 0), (0, 0, -1)), segments=2),
-    "oblique": Case(affine=oblique(), modality="MR", segments=2, attributes=CHINESE),
+    "oblique": Case(
+        affine=oblique(), modality="MR", segments=2, attributes=CHINESE, extra_roles=("seg-labelmap",), mapped=True
+    ),
     "odd matrix": Case(affine=AXIAL, shape=(9, 37, 43), attributes=GB18030),
     "nothing found": Case(affine=AXIAL, segments=2, paint=_nothing),
     "one of two found": Case(affine=AXIAL, segments=2, paint=_only_first),
@@ -183,11 +198,16 @@ class ResultSet:
     manifest: Manifest
     order: JobOrder
     objects: tuple[ResultObject, ...]
+    maps: tuple[QuantityMap, ...]
     source: Path  # directory of the source series, nothing else in it
 
     def path(self, role: str) -> Path:
         """The file of a role."""
         return Path(self.order.output_dir) / next(found.file for found in self.objects if found.role == role)
+
+    def paths(self) -> list[Path]:
+        """The files of all objects."""
+        return [Path(self.order.output_dir) / found.file for found in self.objects]
 
     def read(self, role: str) -> Dataset:
         """The object of a role."""
@@ -195,7 +215,7 @@ class ResultSet:
 
     def verify(self) -> None:
         """Sends the result set through the gate."""
-        verify(self.objects, self.volume, self.labels, self.measurements, self.manifest, self.order)
+        verify(self.objects, self.volume, self.labels, self.measurements, self.manifest, self.order, self.maps)
 
     def changed(self, role: str, change: Callable[[Dataset], None]) -> ResultSet:
         """The same set with one object changed on disk, and its description brought up to date."""
@@ -251,6 +271,7 @@ def result_set(
     )
     volume, labels, contract = volume_of(paths, case), case.labels(), manifest(case.segments, **changes)
     order = job_order(paths, directory, directory / "result", job_id=job_id)
+    order, maps = dataclasses.replace(order, extra_roles=case.extra_roles), case.maps()
     measurements = measure(labels, volume, contract)
     return ResultSet(
         volume=volume,
@@ -258,6 +279,7 @@ def result_set(
         measurements=measurements,
         manifest=contract,
         order=order,
-        objects=encode(volume, labels, measurements, contract, IDENTITY, order),
+        objects=encode(volume, labels, measurements, contract, IDENTITY, order, maps),
+        maps=maps,
         source=directory / "source",
     )

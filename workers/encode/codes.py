@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code as DicomCode
 
 from gateway.domain.messages import Code
 from gateway.manifest import CodeValue
@@ -31,3 +33,10 @@ PROCEDURES = {  # what was done, where the images do not say it themselves
 def concept(code: Code | CodeValue) -> CodedConcept:
     """A code of the manifest or a message as an item of a code sequence (PS3.3 8.8)."""
     return CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def concept_item(code: DicomCode | CodedConcept) -> Dataset:
+    """A code of the standard as an item of a code sequence."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from workers.encode.equipment import contributing_equipment
 from workers.encode.patient import copy_patient_and_study
 from workers.encode.source import Source
 
+_CODE_STRING = re.compile("[A-Z0-9 _]{1,16}")
 _IMPLEMENTATION = UID(derived_uid("hilum", "implementation class"))
 _IMPLEMENTATION_NAME = "HILUM"
 
@@ -32,12 +34,24 @@ def finish(dataset: Dataset, source: Source) -> None:
     copy_patient_and_study(source.volume.first, dataset)
 
 
-def write(dataset: Dataset, role: str, directory: Path) -> ResultObject:
-    """Writes ROLE.dcm as a Part 10 file (PS3.10) and describes it."""
+def copy_body_part(dataset: Dataset, source: Source) -> None:
+    """Body part and laterality of the images (PS3.3 C.7.3.1), for objects whose series are images themselves.
+
+    Laterality is type 2C: empty where neither the images nor their body part tell.
+    """
+    for keyword in ("BodyPartExamined", "Laterality"):
+        value = str(source.volume.first.get(keyword) or "")
+        if _CODE_STRING.fullmatch(value):
+            setattr(dataset, keyword, value)
+    if "BodyPartExamined" not in dataset and "Laterality" not in dataset:
+        dataset.Laterality = ""
+
+
+def write(dataset: Dataset, role: str, file: Path) -> ResultObject:
+    """Writes a Part 10 file (PS3.10) and describes it."""
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     data = buffer.getvalue()
-    file = directory / f"{role}.dcm"
     file.write_bytes(data)
     return ResultObject(
         role=role,

@@ -7,19 +7,20 @@ from numpy.typing import NDArray
 
 from gateway.domain.messages import MeasurementResult
 from gateway.manifest import Manifest, MeasurementSpec
+from workers.load.masks import Labels, Masks
 from workers.load.volume import Volume
 
 _MM3_PER_UNIT = {"mm3": 1.0, "mL": 1000.0, "ml": 1000.0, "cm3": 1000.0}  # UCUM
 
 
-def measure(labels: NDArray[np.uint8], volume: Volume, manifest: Manifest) -> tuple[MeasurementResult, ...]:
+def measure(labels: Labels, volume: Volume, manifest: Manifest) -> tuple[MeasurementResult, ...]:
     """Every quantity the manifest asks for, in its order and unit; a segment that is not there measures 0.
 
-    ``labels`` is (slices, rows, columns) on the volume's grid, 0 background. Slices that were interpolated over a gap count:
+    ``labels`` are on the volume's grid. Slices that were interpolated over a gap count:
     the tissue is there although its image is missing.
     """
-    counts = np.bincount(labels.reshape(-1), minlength=256)
-    return tuple(_volume_of(spec, int(counts[spec.segment]), volume) for spec in manifest.output.measurements)
+    masks = Masks(labels)
+    return tuple(_volume_of(spec, masks.total(spec.segment), volume) for spec in manifest.output.measurements)
 
 
 def voxel_volume(affine: NDArray[np.float64]) -> float:

@@ -11,6 +11,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import validate_value
 
+from workers.encode.frames import shallow
+
 # A PACS matches these to find patient, study and order: copied as they are, even where the source wrote them wrongly.
 _EXACT = (
     "PatientName", "PatientID", "IssuerOfPatientID", "TypeOfPatientID", "PatientBirthDate", "PatientBirthTime",
@@ -117,7 +119,12 @@ def _values(element: DataElement) -> list[object]:
 
 
 def _text_elements(dataset: Dataset) -> Iterator[DataElement]:
-    return (element for element in dataset.iterall() if element.VR in _TEXT)
+    for tag in shallow(dataset):
+        element = dataset[tag]
+        if element.VR == "SQ":
+            yield from (nested for item in element.value for nested in item.iterall() if nested.VR in _TEXT)
+        elif element.VR in _TEXT:
+            yield element
 
 
 def _is_ascii(element: DataElement) -> bool:

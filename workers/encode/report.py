@@ -69,7 +69,7 @@ def build_report(
     report[0].ContentSequence.insert(-1, _image_library(source))
     report[0].ContentSequence.append(_evaluations(source))
     return Comprehensive3DSR(
-        evidence=[*source.references, *also],
+        evidence=[*source.evidence, *also],
         content=report[0],
         series_instance_uid=source.uid(role, "series"),
         series_number=series_number,
@@ -107,13 +107,13 @@ def description(source: Source, spec: SegmentSpec) -> dict[str, Any]:
 def measurements_of(source: Source, spec: SegmentSpec, **arguments: Any) -> list[Measurement]:
     """The segment's measurements as NUM items with UCUM units (TID 300)."""
     return [
-        number(found.name, found.value, found.unit, **arguments)
+        numeric(found.name, found.value, found.unit, **arguments)
         for found in source.measurements
         if found.segment == spec.number
     ]
 
 
-def number(name: Code, value: float, unit: Code, **arguments: Any) -> Measurement:
+def numeric(name: Code, value: float, unit: Code, **arguments: Any) -> Measurement:
     """A NUM item: the exact value as Floating Point Value, and nine digits of it as Numeric Value, which viewers show."""
     item = Measurement(name=concept(name), value=float(value), unit=concept(unit), **arguments)
     item[0].MeasuredValueSequence[0].NumericValue = f"{value:.9g}"
@@ -162,7 +162,7 @@ def _image_library(source: Source) -> ContainerContentItem:
                 referenced_sop_instance_uid=reference.SOPInstanceUID,
                 relationship_type=_CONTAINS,
             )
-            for reference in source.references
+            for reference in source.evidence
         ]
     )
     library = ContainerContentItem(name=IMAGE_LIBRARY, relationship_type=_CONTAINS)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from numpy.typing import NDArray
+from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
+from gateway.domain.roles import SEG
 from gateway.manifest import SegmentSpec
 from workers.encode.codes import ARTIFICIAL_INTELLIGENCE, concept
 from workers.encode.equipment import general_equipment, long_string
+from workers.encode.frames import Frame, settle_frames
 from workers.encode.source import Source
 
 SERIES_NUMBER = 9001
@@ -24,42 +28,49 @@ def build_seg(source: Source) -> Segmentation:
     Geometry is taken from the images themselves, slice by slice. Nothing lies on an interpolated slice, since there is no
     image to show it on. Where nothing is found at all every frame is written, empty: an object must have frames.
     """
-    slices, omit_empty = _slices_to_write(source)
-    images = [source.references[source.real_slices.index(index)] for index in slices]
-    result = Segmentation(
-        source_images=images,
-        pixel_array=np.ascontiguousarray(source.labels[list(slices)]),
-        segmentation_type=SegmentationTypeValues.BINARY,
+    frames = _frames_to_write(source)
+    result = skeleton(source, SEG, SegmentationTypeValues.BINARY, ExplicitVRLittleEndian, SERIES_NUMBER)
+    result.PixelData = b"".join(_packed(source, frames))
+    if len(result.PixelData) % 2:
+        result.PixelData += b"\0"
+    result.SegmentsOverlap = "YES" if source.masks.overlap else "NO"
+    settle_frames(result, source, frames, codes.DCM.Segmentation, SEG)
+    return result
+
+
+def skeleton(
+    source: Source, role: str, kind: SegmentationTypeValues, transfer_syntax: str, series_number: int
+) -> Segmentation:
+    """Everything of a segmentation but its frames, as highdicom makes it around one of them."""
+    first = source.reference_of(source.real_slices[0])
+    return Segmentation(
+        source_images=[first],
+        pixel_array=np.ones((1, first.Rows, first.Columns), np.uint8),
+        segmentation_type=kind,
         segment_descriptions=[_description(source, spec) for spec in source.segments],
-        series_instance_uid=source.uid("seg", "series"),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=source.uid("seg", "instance"),
+        series_instance_uid=source.uid(role, "series"),
+        series_number=series_number,
+        sop_instance_uid=source.uid(role, "instance"),
         instance_number=1,
-        omit_empty_frames=omit_empty,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=True,
+        transfer_syntax_uid=transfer_syntax,
         content_label="AI",
         content_description=long_string(f"{source.manifest.title}, AI result, not verified"),
         series_description=long_string(f"AI {source.manifest.title} (not verified)"),
         **general_equipment(source),
     )
-    _settle(result, source)
-    return result
 
 
-def _settle(result: Segmentation, source: Source) -> None:
-    # With a source image list at the top and frames that miss theirs, OHIF paints frame k on the list's item k. All our
-    # frames have their own; the list can only do harm.
-    del result.SourceImageSequence
-    dimensions = source.uid("seg", "dimensions")  # highdicom draws one at random
-    for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
-        item.DimensionOrganizationUID = dimensions
-    bits = result.NumberOfFrames * result.Rows * result.Columns
-    if -(-bits // 8) % 2:
-        result.PixelData = result.PixelData[:-1] + b"\0"  # highdicom pads with the digit 0
-    # Shared where all frames have one segment; many readers look for it in each frame only.
-    shared = result.SharedFunctionalGroupsSequence[0].pop("SegmentIdentificationSequence", None)
-    for frame in result.PerFrameFunctionalGroupsSequence if shared else ():
-        frame.SegmentIdentificationSequence = copy.deepcopy(shared.value)
+def _packed(source: Source, frames: Sequence[Frame]) -> Iterator[bytes]:
+    """Bits from the lowest up, frames without padding between (PS3.5 8.1.1): eight frames always end on a byte."""
+    for start in range(0, len(frames), 8):
+        planes: list[NDArray[np.bool_]] = [
+            source.masks.on(frame.slice, frame.segment) for frame in frames[start : start + 8]
+        ]
+        if planes[0].size % 8 == 0:
+            yield from (np.packbits(plane, bitorder="little").tobytes() for plane in planes)
+        else:
+            yield np.packbits(np.concatenate(planes, axis=None), bitorder="little").tobytes()
 
 
 def _description(source: Source, spec: SegmentSpec) -> SegmentDescription:
@@ -82,26 +93,20 @@ def _description(source: Source, spec: SegmentSpec) -> SegmentDescription:
     )
 
 
-def _slices_to_write(source: Source) -> tuple[tuple[int, ...], bool]:
-    """The slices that get frames, and whether a segment's empty frames on them are left out.
+def _frames_to_write(source: Source) -> list[Frame]:
+    """By segment, then slice; those that are empty are left out, as far as viewers bear it.
 
     Orthanc 1.10 cannot cut a frame out of a bit-packed object whose rows do not end on a byte. OHIF then takes the whole
     object, unless its pixel data has a padding byte, and then shows nothing at all. So where columns are not a multiple
-    of 8 a few empty slices are added until frames end on an even byte.
+    of 8 a few empty frames are added until frames end on an even byte.
     """
-    painted = tuple(index for index in source.real_slices if source.labels[index].any())
+    every = [Frame(index, spec.number) for spec in source.segments for index in source.real_slices]
+    painted = {frame for frame in every if source.masks.counts[frame.slice, frame.segment]}
     if not painted:
-        return source.real_slices, False
-    rows, columns = source.labels.shape[1:]
-    if columns % 8 == 0 or _pairs(source, painted) * rows * columns % 16 == 0:
-        return painted, True
-    spare = [index for index in source.real_slices if index not in painted]
-    for extra in range(len(spare) + 1):
-        if (len(painted) + extra) * len(source.segments) * rows * columns % 16 == 0:
-            return tuple(sorted((*painted, *spare[:extra]))), False
-    return painted, True
-
-
-def _pairs(source: Source, painted: tuple[int, ...]) -> int:
-    """How many (slice, segment) pairs have voxels."""
-    return sum(len(np.setdiff1d(source.labels[index], [0])) for index in painted)
+        return every
+    rows, columns = source.masks.shape[1:]
+    if columns % 8:
+        spare = [frame for frame in every if frame not in painted]
+        extra = next((n for n in range(len(spare) + 1) if (len(painted) + n) * rows * columns % 16 == 0), 0)
+        painted.update(spare[:extra])
+    return [frame for frame in every if frame in painted]

@@ -8,8 +8,6 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
@@ -17,6 +15,8 @@ from gateway.domain.errors import InputRefused, ModelOutputInvalid
 from gateway.domain.ids import derived_uid
 from gateway.domain.messages import JobOrder, MeasurementResult, ModelIdentity
 from gateway.manifest import Manifest, SegmentSpec
+from workers.infer.output import QuantityMap
+from workers.load.masks import Labels, Masks
 from workers.load.volume import Volume
 
 _OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # PS3.3 C.12.1.1.8
@@ -27,29 +27,49 @@ class Source:
     """One job's images and output, checked to fit together."""
 
     volume: Volume
-    labels: NDArray[np.uint8]  # (slices, rows, columns), 0 background
+    labels: Labels
     measurements: tuple[MeasurementResult, ...]
     manifest: Manifest
     identity: ModelIdentity
     order: JobOrder
+    maps: tuple[QuantityMap, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.labels.shape != self.volume.voxels.shape:
-            raise ModelOutputInvalid(
-                f"labels have the shape {self.labels.shape}, the images {self.volume.voxels.shape}", code="shape"
-            )
-        if self.labels.max(initial=0) > len(self.manifest.output.segments):
+        for shape in (self.masks.shape, *(found.values.shape for found in self.maps)):
+            if shape != self.volume.voxels.shape:
+                raise ModelOutputInvalid(
+                    f"labels or maps have the shape {shape}, the images {self.volume.voxels.shape}", code="shape"
+                )
+        if len({found.name for found in self.maps}) < len(self.maps):
+            raise ModelOutputInvalid("two maps have the same name", code="map")
+        if self.masks.largest > len(self.manifest.output.segments):
             raise ModelOutputInvalid("labels hold a number that the manifest does not define", code="label")
         if not self.real_slices:
             raise InputRefused("no slice of the volume is a real image", code="no_images")
-        uids = [reference.SOPInstanceUID for reference in self.references]
-        if len(set(uids)) != len(uids):
+        images = [
+            (self.reference_of(index).SOPInstanceUID, self.volume.frame_number(index)) for index in self.real_slices
+        ]
+        if len(set(images)) != len(images):
             raise InputRefused("the same SOP Instance UID stands for several slices", code="duplicate_instance")
 
     @cached_property
     def real_slices(self) -> tuple[int, ...]:
         """Indices of the slices that are images, not interpolated over a gap."""
         return tuple(index for index, header in enumerate(self.volume.headers) if header is not None)
+
+    @cached_property
+    def masks(self) -> Masks:
+        """The labels, to be asked."""
+        return Masks(self.labels)
+
+    def reference_of(self, index: int) -> Dataset:
+        """The reference of a real slice."""
+        return self.references[self.real_slices.index(index)]
+
+    @cached_property
+    def evidence(self) -> tuple[Dataset, ...]:
+        """The references, each instance once: slices of a multi-frame image are one."""
+        return tuple({str(reference.SOPInstanceUID): reference for reference in self.references}.values())
 
     @cached_property
     def references(self) -> tuple[Dataset, ...]:
@@ -89,7 +109,7 @@ class Source:
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the result must know, each one sentence."""
         found = dict.fromkeys((*self.order.flags, *self.volume.flags))  # in order, each once
-        absent = [spec.label for spec in self.segments if not np.any(self.labels == spec.number)]
+        absent = [spec.label for spec in self.segments if not self.masks.total(spec.number)]
         return (*found, *(f"Nothing found: {label}." for label in absent))
 
 

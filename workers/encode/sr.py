@@ -13,7 +13,7 @@ from highdicom.sr import (
 from gateway.manifest import SegmentSpec
 from workers.encode.codes import AREA, SQUARE_MILLIMETER
 from workers.encode.outline import Region, key_region
-from workers.encode.report import build_report, description, measurements_of, number, tracking
+from workers.encode.report import build_report, description, measurements_of, numeric, tracking
 from workers.encode.source import Source
 
 SERIES_NUMBER = 9002
@@ -36,9 +36,9 @@ def build_sr(source: Source) -> Comprehensive3DSR:
 
 
 def _group(source: Source, spec: SegmentSpec) -> MeasurementsAndQualitativeEvaluations:
-    region = key_region(source.labels == spec.number, source.real_slices)
+    region = key_region(source.masks.of(spec.number), source.real_slices)
     places = [_coordinates(source, region)]
-    area = number(AREA, _area(source, region), SQUARE_MILLIMETER, referenced_coordinates=places)
+    area = numeric(AREA, _area(source, region), SQUARE_MILLIMETER, referenced_coordinates=places)
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking(source, spec, _identifier(spec, region)),
         # Area comes first: OHIF takes a freehand outline's first number for its area.
@@ -48,11 +48,15 @@ def _group(source: Source, spec: SegmentSpec) -> MeasurementsAndQualitativeEvalu
 
 
 def _coordinates(source: Source, region: Region) -> CoordinatesForMeasurement:
-    image = source.references[source.real_slices.index(region.slice)]
+    image, number = source.reference_of(region.slice), source.volume.frame_number(region.slice)
     return CoordinatesForMeasurement(
         graphic_type=GraphicTypeValues.POLYLINE,
         graphic_data=region.points,
-        source_image=SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID),
+        source_image=SourceImageForRegion(
+            image.SOPClassUID,
+            image.SOPInstanceUID,
+            referenced_frame_numbers=None if number is None else [number],
+        ),
     )
 
 

@@ -25,8 +25,15 @@ class Volume:
     headers: tuple[Dataset | None, ...]
     """For each slice the source dataset without its pixel data; None where the slice was interpolated over a gap."""
 
+    frames: tuple[int | None, ...] = ()
+    """For each slice its frame's number in the multi-frame image it is from, 1..N; empty for single-frame images."""
+
     flags: tuple[str, ...] = ()
     """What is unusual about the input, each one sentence."""
+
+    def frame_number(self, index: int) -> int | None:
+        """Number of a slice's frame; None where its image has but one."""
+        return self.frames[index] if self.frames else None
 
     @property
     def first(self) -> Dataset:

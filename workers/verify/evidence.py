@@ -9,22 +9,33 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ExplicitVRLittleEndian,
+    ParametricMapStorage,
+    RLELossless,
+    SegmentationStorage,
+)
 
+from gateway.domain import roles
 from gateway.domain.errors import GateRefused
 from gateway.domain.messages import JobOrder, MeasurementResult, ResultObject
 from gateway.manifest import Manifest
+from workers.infer.output import QuantityMap
+from workers.load.masks import Labels, Masks
 from workers.load.volume import Volume
 
 SOP_CLASSES = {
-    "seg": SegmentationStorage,
-    "sr": Comprehensive3DSRStorage,
-    "sr-data": Comprehensive3DSRStorage,
+    roles.SEG: SegmentationStorage,
+    roles.SEG_LABELMAP: "1.2.840.10008.5.1.4.1.1.66.7",  # newer than pydicom's dictionary
+    roles.SR: Comprehensive3DSRStorage,
+    roles.SR_DATA: Comprehensive3DSRStorage,
+    roles.PM: ParametricMapStorage,
 }
+COMPRESSED = {roles.SEG_LABELMAP: RLELossless}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +55,38 @@ class Evidence:
     """What the result set must agree with."""
 
     volume: Volume
-    labels: NDArray[np.uint8]  # (slices, rows, columns)
+    labels: Labels
     measurements: tuple[MeasurementResult, ...]
     manifest: Manifest
     order: JobOrder
+    maps: tuple[QuantityMap, ...] = ()
 
     @cached_property
-    def slice_of(self) -> dict[str, int]:
-        """SOP Instance UID of each image that the job was given -> index of its slice."""
+    def masks(self) -> Masks:
+        """The labels, to be asked."""
+        return Masks(self.labels)
+
+    @cached_property
+    def class_of(self) -> dict[str, str]:
+        """SOP Instance UID of each image that the job was given -> its SOP class."""
+        return {
+            str(self.header(index).SOPInstanceUID): str(self.header(index).SOPClassUID)
+            for index in self.slice_of.values()
+        }
+
+    def slice_at(self, reference: Dataset) -> int | None:
+        """Index of the slice that an item names: an image of the input, and a frame of it where it has several."""
+        numbers = reference.get("ReferencedFrameNumber")
+        frames = [] if numbers is None else [int(number) for number in np.atleast_1d(numbers)]
+        frame = frames[0] if len(frames) == 1 else None
+        return self.slice_of.get((str(reference.get("ReferencedSOPInstanceUID", "")), frame))
+
+    @cached_property
+    def slice_of(self) -> dict[tuple[str, int | None], int]:
+        """SOP Instance UID, and frame number in a multi-frame image, of each image the job was given -> its slice."""
         given = {file.sop_instance_uid for file in self.order.inputs}
         return {
-            str(header.SOPInstanceUID): index
+            (str(header.SOPInstanceUID), self.volume.frame_number(index)): index
             for index, header in enumerate(self.volume.headers)
             if header is not None and str(header.SOPInstanceUID) in given
         }
@@ -95,8 +127,8 @@ def check_description(result: Result, described: ResultObject) -> None:
         raise result.refuse("sop_instance", "SOP Instance UID differs between file and description")
     if dataset.get("SeriesInstanceUID") != described.series_uid:
         raise result.refuse("series", "Series Instance UID differs between file and description")
-    if meta.get("TransferSyntaxUID") != ExplicitVRLittleEndian:
-        raise result.refuse("transfer_syntax", "transfer syntax is not Explicit VR Little Endian")
+    if meta.get("TransferSyntaxUID") != COMPRESSED.get(described.role, ExplicitVRLittleEndian):
+        raise result.refuse("transfer_syntax", "transfer syntax is not the one of its kind")
 
 
 def code_of(dataset: Dataset, keyword: str) -> tuple[str, str]:

@@ -6,49 +6,73 @@ disk, with nothing of the code that wrote them.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from gateway.domain import roles
 from gateway.domain.errors import GateRefused
 from gateway.domain.messages import JobOrder, MeasurementResult, ResultObject
 from gateway.manifest import Manifest
+from workers.infer.output import QuantityMap
+from workers.load.masks import Labels
 from workers.load.volume import Volume
 from workers.verify import geometry, identity, numbers, outlines, references, report, segments
 from workers.verify.evidence import Evidence, Result, read
+from workers.verify.maps import check_map
 
-ALWAYS = ("seg", "sr")
+ALWAYS = (roles.SEG, roles.SR)
 """The roles that no result set may lack."""
+MANY = (roles.PM,)
+"""The roles that several objects may have."""
 
 
 def verify(
     objects: tuple[ResultObject, ...],
     volume: Volume,
-    labels: NDArray[np.uint8],
+    labels: Labels,
     measurements: tuple[MeasurementResult, ...],
     manifest: Manifest,
     order: JobOrder,
+    maps: tuple[QuantityMap, ...] = (),
 ) -> None:
-    """Judges every object of a result set against the images, the labels and the manifest.
+    """Judges every object of a result set against the images, the model's output and the manifest.
 
     Raises GateRefused at the first rule that is broken; its message names the object and the rule, and no patient.
     """
-    evidence = Evidence(volume=volume, labels=labels, measurements=measurements, manifest=manifest, order=order)
+    evidence = Evidence(
+        volume=volume, labels=labels, measurements=measurements, manifest=manifest, order=order, maps=maps
+    )
     _check_input(evidence)
-    results = {described.role: read(described, Path(order.output_dir)) for described in objects}
-    if len(results) != len(objects) or not set(ALWAYS) <= set(results):
-        raise GateRefused("result set: not one object for each role", code="result_set")
-    for result in results.values():
+    results = [read(described, Path(order.output_dir)) for described in objects]
+    _check_set(results, maps)
+    for result in results:
         _check_any(result, evidence, results)
-    _check_segmentation(results["seg"], evidence)
-    segment_of = {str(item.TrackingUID): int(item.SegmentNumber) for item in results["seg"].dataset.SegmentSequence}
-    for role in results.keys() - {"seg"}:
-        _check_report(results[role], evidence, segment_of)
-    outlines.check_outlines(results["sr"], evidence, segment_of)
-    if "sr-data" in results:
-        report.check_segment_references(results["sr-data"], results["seg"], segment_of)
+    (segmentation,) = (result for result in results if result.role == roles.SEG)
+    _check_segmentation(segmentation, evidence)
+    segment_of = {str(item.TrackingUID): int(item.SegmentNumber) for item in segmentation.dataset.SegmentSequence}
+    for result in results:
+        if result.role in (roles.SR, roles.SR_DATA):
+            _check_report(result, evidence, segment_of, segmentation)
+        elif result.role == roles.SEG_LABELMAP:
+            _check_frames(result, evidence)
+            segments.check_segments(result, evidence)
+            segments.check_label_map(result, evidence)
+    for result, found in zip((result for result in results if result.role == roles.PM), maps, strict=True):
+        _check_frames(result, evidence)
+        check_map(result, evidence, found)
     numbers.check_plausible(evidence)
+
+
+def _check_set(results: Sequence[Result], maps: tuple[QuantityMap, ...]) -> None:
+    found = Counter(result.role for result in results)
+    doubled = any(count > 1 for role, count in found.items() if role not in MANY)
+    if doubled or not set(ALWAYS) <= set(found) or found[roles.PM] != len(maps):
+        raise GateRefused("result set: not one object for each role", code="result_set")
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        uids = [result.dataset.get(keyword) for result in results if result.role not in MANY or keyword[0:3] == "SOP"]
+        if len(set(uids)) < len(uids):
+            raise GateRefused(f"result set: two objects have the same {keyword}", code="uid_reused")
 
 
 def _check_input(evidence: Evidence) -> None:
@@ -57,11 +81,9 @@ def _check_input(evidence: Evidence) -> None:
     numbers.check_measurements(evidence)
 
 
-def _check_any(result: Result, evidence: Evidence, results: dict[str, Result]) -> None:
+def _check_any(result: Result, evidence: Evidence, results: Sequence[Result]) -> None:
     siblings = {
-        str(other.dataset.SOPInstanceUID): str(other.dataset.SOPClassUID)
-        for role, other in results.items()
-        if role != result.role
+        str(other.dataset.SOPInstanceUID): str(other.dataset.SOPClassUID) for other in results if other is not result
     }
     identity.check_patient_and_study(result, evidence)
     identity.check_character_set(result, evidence)
@@ -70,18 +92,27 @@ def _check_any(result: Result, evidence: Evidence, results: dict[str, Result]) -
     references.check_references(result, evidence, siblings)
 
 
-def _check_segmentation(result: Result, evidence: Evidence) -> None:
-    segments.check_form(result, evidence)
-    segments.check_segments(result, evidence)
+def _check_frames(result: Result, evidence: Evidence) -> None:
     geometry.check_frame_of_reference(result, evidence)
     geometry.check_top_level_sources(result, evidence)
     geometry.check_frames(result, evidence)
     references.check_series_references(result, evidence)
+
+
+def _check_segmentation(result: Result, evidence: Evidence) -> None:
+    segments.check_form(result, evidence)
+    segments.check_segments(result, evidence)
+    _check_frames(result, evidence)
     segments.check_pixels(result, evidence)
+    segments.check_overlap(result, evidence)
 
 
-def _check_report(result: Result, evidence: Evidence, segment_of: dict[str, int]) -> None:
+def _check_report(result: Result, evidence: Evidence, segment_of: dict[str, int], segmentation: Result) -> None:
     report.check_document(result, evidence)
     report.check_groups(result, evidence, segment_of)
     report.check_numbers(result, evidence, segment_of)
     references.check_evidence(result, evidence)
+    if result.role == roles.SR:
+        outlines.check_outlines(result, evidence, segment_of)
+    else:
+        report.check_segment_references(result, segmentation, segment_of)

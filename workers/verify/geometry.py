@@ -81,7 +81,7 @@ def source_slice(result: Result, evidence: Evidence, frame: Dataset, number: int
     ]
     if len(sources) != 1:
         raise result.refuse("no_source", f"frame {number} does not name exactly one source image")
-    index = evidence.slice_of.get(str(sources[0].get("ReferencedSOPInstanceUID", "")))
+    index = evidence.slice_at(sources[0])
     if index is None:
         raise result.refuse("unknown_source", f"frame {number} names a source image that is not in the input")
     if sources[0].get("ReferencedSOPClassUID") != evidence.header(index).SOPClassUID:

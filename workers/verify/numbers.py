@@ -44,4 +44,4 @@ def _volume(spec: MeasurementSpec, evidence: Evidence) -> float:
     """The triple product of the three index steps, in the unit asked for."""
     slices, rows, columns = evidence.volume.affine[:3, :3].T
     voxel = abs(float(np.dot(slices, np.cross(rows, columns))))
-    return int(np.count_nonzero(evidence.labels == spec.segment)) * voxel / _MM3[spec.unit.value]
+    return evidence.masks.total(spec.segment) * voxel / _MM3[spec.unit.value]

@@ -32,11 +32,11 @@ def check_outlines(result: Result, evidence: Evidence, segment_of: dict[str, int
 def _pixels_on_segment(result: Result, evidence: Evidence, segment: int, item: Dataset) -> int:
     """How many pixels the outline of a number encloses; 0 for the outline of a whole image where nothing was found."""
     index, points = _outline(result, evidence, item)
-    inside = enclosed(points, evidence.labels.shape[1], evidence.labels.shape[2])
+    inside = enclosed(points, *evidence.masks.shape[1:])
     slices = list(evidence.slice_of.values())
-    if inside.all() and not (evidence.labels[slices] == segment).any():
+    if inside.all() and not evidence.masks.counts[slices, segment].any():
         return 0
-    filled = ndimage.binary_fill_holes(evidence.labels[index] == segment)
+    filled = ndimage.binary_fill_holes(evidence.masks.on(index, segment))
     if not inside.any() or (inside & ~filled).any():
         raise result.refuse("outline", f"the outline of segment {segment} does not lie on the segment")
     return int(inside.sum())
@@ -47,7 +47,7 @@ def _outline(result: Result, evidence: Evidence, item: Dataset) -> tuple[int, ND
     if len(places) != 1 or places[0].get("ValueType") != "SCOORD" or places[0].get("GraphicType") != "POLYLINE":
         raise result.refuse("no_outline", "a number does not stand on exactly one 2D outline")
     images = [
-        evidence.slice_of.get(str(target.get("ReferencedSOPInstanceUID")))
+        evidence.slice_at(target)
         for image in places[0].get("ContentSequence") or ()
         for target in image.get("ReferencedSOPSequence") or ()
     ]

@@ -11,8 +11,7 @@ def check_references(result: Result, evidence: Evidence, siblings: dict[str, str
     ``siblings`` maps SOP Instance UID to SOP Class UID for the other objects of the result set.
     """
     for sop_class, instance in referenced(result.dataset):
-        index = evidence.slice_of.get(instance)
-        expected = siblings.get(instance) if index is None else str(evidence.header(index).SOPClassUID)
+        expected = evidence.class_of.get(instance) or siblings.get(instance)
         if expected is None:
             raise result.refuse("unknown_reference", "it refers to an instance that is neither input nor result")
         if sop_class != expected:
@@ -40,7 +39,7 @@ def check_evidence(result: Result, evidence: Evidence) -> None:
         for series in study.get("ReferencedSeriesSequence") or ():
             for item in series.get("ReferencedSOPSequence") or ():
                 listed[str(item.get("ReferencedSOPInstanceUID"))] = str(series.get("SeriesInstanceUID"))
-    if any(listed[uid] != evidence.volume.first.SeriesInstanceUID for uid in listed if uid in evidence.slice_of):
+    if any(listed[uid] != evidence.volume.first.SeriesInstanceUID for uid in listed if uid in evidence.class_of):
         raise result.refuse("unknown_series", "its evidence lists an image under another series")
     for item in result.dataset.get("ContentSequence") or ():
         if not {instance for _, instance in referenced(item)} <= set(listed):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -65,31 +67,64 @@ def check_pixels(result: Result, evidence: Evidence) -> None:
 
     Slices that were interpolated over a gap have no image, so no frame is asked for there.
     """
-    decoded = decode(result)
     seen = set()
-    for number, (frame, pixels) in enumerate(zip(frames(result), decoded, strict=True), start=1):
+    for number, (frame, pixels) in enumerate(zip(frames(result), decode(result), strict=True), start=1):
         index = source_slice(result, evidence, frame, number)
         segment = _segment_of(result, frame, number)
         if (index, segment) in seen:
             raise result.refuse("pixels", f"frame {number} repeats a segment on a slice")
-        if not np.array_equal(pixels, evidence.labels[index] == segment):
+        if not np.array_equal(pixels, evidence.masks.on(index, segment)):
             raise result.refuse("pixels", f"frame {number} is not the mask on the slice it names")
         seen.add((index, segment))
     for index in evidence.slice_of.values():
-        for segment in np.setdiff1d(evidence.labels[index], [0]).tolist():
+        for segment in evidence.masks.present(index):
             if (index, segment) not in seen:
                 raise result.refuse("pixels", f"segment {segment} is missing on slice {index}")
 
 
-def decode(result: Result) -> NDArray[np.bool_]:
-    """All frames, (frames, rows, columns): bits from the lowest up, frames without padding between (PS3.5 8.1.1)."""
+def check_overlap(result: Result, evidence: Evidence) -> None:
+    """Segments Overlap says what is so: a viewer that trusts it drops voxels."""
+    if result.dataset.get("SegmentsOverlap") != ("YES" if evidence.masks.overlap else "NO"):
+        raise result.refuse("overlap", "Segments Overlap does not say whether they do")
+
+
+def check_label_map(result: Result, evidence: Evidence) -> None:
+    """Each frame of a label map equals the labels on the slice it names, and every labelled slice has one."""
     dataset = result.dataset
-    shape = (len(frames(result)), dataset.Rows, dataset.Columns)
+    if (dataset.get("SegmentationType"), dataset.get("BitsAllocated"), dataset.get("Modality")) != (
+        "LABELMAP",
+        8,
+        "SEG",
+    ):
+        raise result.refuse("form", "it is not a LABELMAP segmentation of 8 bits")
+    seen = set()
+    try:
+        decoded = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    except (ValueError, RuntimeError, AttributeError, IndexError):
+        raise result.refuse("pixels", "its pixel data cannot be decoded") from None
+    for number, (frame, pixels) in enumerate(zip(frames(result), decoded, strict=True), start=1):
+        index = source_slice(result, evidence, frame, number)
+        expected = np.zeros_like(pixels)
+        for segment in evidence.masks.present(index):
+            expected[evidence.masks.on(index, segment)] = segment
+        if index in seen or not np.array_equal(pixels, expected):
+            raise result.refuse("pixels", f"frame {number} is not the labels on the slice it names")
+        seen.add(index)
+    if any(evidence.masks.counts[index, 1:].any() for index in evidence.slice_of.values() if index not in seen):
+        raise result.refuse("pixels", "a slice on which something was found is missing")
+
+
+def decode(result: Result) -> Iterator[NDArray[np.bool_]]:
+    """Each frame, (rows, columns): bits from the lowest up, frames without padding between (PS3.5 8.1.1)."""
+    dataset = result.dataset
+    size, count = dataset.Rows * dataset.Columns, len(frames(result))
     packed = np.frombuffer(dataset.get("PixelData") or b"", np.uint8)
-    size = int(np.prod(shape))
-    if len(packed) != -(-size // 16) * 2:  # padded to an even number of bytes
+    if len(packed) != -(-size * count // 16) * 2:  # padded to an even number of bytes
         raise result.refuse("pixels", "pixel data has not the length that its frames need")
-    return np.unpackbits(packed, count=size, bitorder="little").reshape(shape).astype(bool)
+    for number in range(count):
+        first, skip = divmod(number * size, 8)
+        bits = np.unpackbits(packed[first : first + -(-(skip + size) // 8)], bitorder="little")[skip : skip + size]
+        yield bits.reshape(dataset.Rows, dataset.Columns).astype(bool)
 
 
 def _segment_of(result: Result, frame: Dataset, number: int) -> int:

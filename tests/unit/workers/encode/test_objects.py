@@ -18,7 +18,7 @@ def again(found, directory, **changes):
     """Encodes the same once more into another directory."""
     directory.mkdir()
     order = dataclasses.replace(found.order, output_dir=str(directory), **changes)
-    return encode(found.volume, found.labels, found.measurements, found.manifest, IDENTITY, order)
+    return encode(found.volume, found.labels, found.measurements, found.manifest, IDENTITY, order, found.maps)
 
 
 def test_files_are_as_described():

@@ -3,38 +3,13 @@
 import copy
 import dataclasses
 import math
-import shutil
 
 import numpy as np
 import pytest
 
 from gateway.domain.errors import GateRefused
-from tests.support.result_set import AXIAL, CASES, CHINESE, Case, manifest, oblique, result_set, written
-
-ELSEWHERE = "1.2.3.4.5"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """A small right result set with two segments on an oblique stack."""
-    case = Case(affine=oblique(), shape=(5, 20, 24), modality="MR", segments=2, attributes=CHINESE)
-    return result_set(tmp_path_factory.mktemp("original"), case)
-
-
-@pytest.fixture
-def good(original, tmp_path):
-    """A copy of it, free to be spoiled."""
-    shutil.copytree(original.order.output_dir, tmp_path / "result")
-    order = dataclasses.replace(original.order, output_dir=str(tmp_path / "result"))
-    return dataclasses.replace(original, order=order)
-
-
-def refusal(found):
-    """Code of the refusal."""
-    with pytest.raises(GateRefused) as caught:
-        found.verify()
-    assert "Wang" not in caught.value.message  # no patient in what will be logged
-    return caught.value.code
+from tests.support.gate import ELSEWHERE, refusal
+from tests.support.result_set import AXIAL, CASES, Case, manifest, result_set, written
 
 
 @pytest.mark.parametrize("name", CASES)
