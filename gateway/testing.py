@@ -11,8 +11,8 @@ from typing import Literal, Self
 
 from gateway.domain.job import Receipt, Verdict
 from gateway.domain.ports import ObjectFile
-from gateway.report.acknowledgement import control_id
-from gateway.report.framing import Decoder, FrameTooLarge, frame
+from gateway.hl7.acknowledgement import control_id
+from gateway.hl7.framing import Decoder, TooLarge, frame
 
 Answer = Literal[
     "AA", "AE", "AR", "CA", "CE", "CR",  # acknowledgement codes
@@ -131,10 +131,10 @@ class FakeEhr:
 
     def _serve(self, connection: socket.socket) -> None:
         decoder = Decoder()
-        with suppress(OSError, FrameTooLarge), connection:
+        with suppress(OSError), connection:
             while data := connection.recv(65536):
                 for message in decoder.feed(data):
-                    if not self._receive(connection, message):
+                    if isinstance(message, TooLarge) or not self._receive(connection, message):
                         return
         with self._changed:
             self._open.discard(connection)

@@ -1,4 +1,4 @@
-"""TLS towards a peer: one block of settings for DICOM, DICOMweb and HL7, and the context made from it."""
+"""TLS: one block of settings for each side of a connection, and the contexts made from them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,30 @@ class ClientTls(BaseModel):
         if self.key_file and not self.cert_file:
             raise ValueError("key_file needs cert_file")
         return self
+
+
+class ServerTls(BaseModel):
+    """TLS on a port of ours: 1.2 or newer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None  # where set, a sender must show a certificate of this authority
+
+
+def server_context(tls: ServerTls, where: str) -> ssl.SSLContext:
+    """A context for a port; raises ConfigurationError where a file cannot be used, with the key it stands under."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+        if tls.client_ca_file is not None:
+            context.load_verify_locations(tls.client_ca_file)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"{where}: a certificate or key file cannot be used: {error}") from error
+    return context
 
 
 def client_context(tls: ClientTls) -> ssl.SSLContext:

@@ -114,3 +114,4 @@ class Receipt:
 
     verdict: Verdict
     answer: str  # one line, no patient data
+    answered: bool = False  # whether the destination itself said so, about this one; else nobody may have been there

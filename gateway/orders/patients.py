@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gateway.domain.context import Identifier, Merge, Person, Visit
+from gateway.hl7.segments import Components, Message, Segment
 from gateway.orders.names import person_name
-from gateway.orders.segments import Components, Message, Segment
 
 LONGEST_ID = 250  # characters; CX.1 and EI.1 have fewer in every version
 _DATE = re.compile(r"[0-9]{8}")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from gateway.domain.context import Fact, Merge, Order, Person, Report
+from gateway.hl7.segments import Message, read_messages
 from gateway.orders.patients import Unreadable, read_merges, read_person
 from gateway.orders.requests import ACCESSION_FIELDS, read_orders, read_reports
-from gateway.orders.segments import Message, read_messages
 
 ORDERS = {("ORM", "O01"), ("OMI", "O23"), ("OMG", "O19"), ("ORM", "")}
 MERGES = {("ADT", event) for event in ("A18", "A34", "A40", "A47")}

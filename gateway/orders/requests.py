@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from gateway.domain.context import Identifier, Order, Person, Report, Request
 from gateway.domain.messages import Code
+from gateway.hl7.segments import Components, Delimiters, Message, Segment
 from gateway.orders.patients import LONGEST_ID, Unreadable, read_person, read_visit
-from gateway.orders.segments import Components, Delimiters, Message, Segment
 
 ACCESSION_FIELDS = ("IPC-1", "OBR-18")
 _LONGEST_TEXT = 2000  # characters of a reason for study

@@ -17,8 +17,8 @@ from gateway.domain.job import Job
 from gateway.domain.messages import MeasurementResult, Outcome, SegmentResult
 from gateway.domain.roles import TITLES
 from gateway.domain.study import Header, Patient
+from gateway.hl7.er7 import coded, date, instant, join, moment, number, person, segment, text
 from gateway.report.check import validated
-from gateway.report.er7 import coded, date, instant, join, moment, number, person, segment, text
 from gateway.report.settings import CHARSETS, Hl7Destination
 
 _PRELIMINARY = "P"  # HL7 tables 0123 and 0085

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.domain.errors import ConfigurationError, DestinationUnreachable
 from gateway.domain.job import Verdict
-from gateway.report.framing import frame
+from gateway.hl7.framing import frame
 from gateway.report.mllp import MllpEhr
 from gateway.report.settings import Hl7Destination
 from gateway.testing import Answer, FakeEhr

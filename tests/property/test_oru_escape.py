@@ -8,7 +8,7 @@ import hl7
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.report.er7 import number, text
+from gateway.hl7.er7 import number, text
 from gateway.report.oru import OruContent, build
 from gateway.report.settings import Hl7Destination
 from tests.support.outcomes import PATIENT, outcome, source

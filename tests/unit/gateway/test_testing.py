@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.job import Receipt, Verdict
-from gateway.report.framing import frame
+from gateway.hl7.framing import frame
 from gateway.testing import FakeEhr, RecordingPacs
 from tests.support.objects import write_object
 

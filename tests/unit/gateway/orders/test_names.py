@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.hl7.segments import Components, Delimiters
 from gateway.orders.names import agree, comparable, person_name
-from gateway.orders.segments import Components, Delimiters
 
 
 @pytest.mark.parametrize(

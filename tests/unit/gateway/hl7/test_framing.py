@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.report.framing import Decoder, FrameTooLarge, frame
+from gateway.hl7.framing import Decoder, TooLarge, frame
 
 PAYLOAD = st.binary(max_size=40).filter(lambda data: not set(data) & {0x0B, 0x1C})
 GARBAGE = st.binary(max_size=10).filter(lambda data: not set(data) & {0x0B, 0x1C})
@@ -39,16 +39,32 @@ def test_end_outside_a_message_is_nothing() -> None:
     assert Decoder().feed(b"noise\x1c\r\x0bA\x1c\r") == [b"A"]
 
 
-def test_message_without_an_end_is_limited() -> None:
-    """Neither one large piece nor many small ones pass the limit; before VT nothing is kept."""
-    with pytest.raises(FrameTooLarge):
-        Decoder(100).feed(b"\x0b" + b"x" * 101)
+def test_message_that_is_too_large_is_dropped_and_told() -> None:
+    """In one piece or many, it is read to its end, its beginning is kept, and the next message is whole."""
+    assert Decoder(100).feed(b"\x0bMSH" + b"x" * 200 + b"\x1c\r\x0bA\x1c\r") == [
+        TooLarge(b"MSH" + b"x" * 200, 203),
+        b"A",
+    ]
+    decoder = Decoder(100)
+    decoder.feed(b"\x0b" + b"x" * 50)
+    for _ in range(1000):
+        assert decoder.feed(b"y" * 1000) == []
+    assert decoder.inside
+    assert decoder.over
+    (found,) = decoder.feed(b"\x1c")
+    assert isinstance(found, TooLarge)
+    assert found.size == 1_000_050
+    assert len(found.beginning) <= 8192
+    assert not decoder.over
+
+
+def test_bytes_outside_a_message_are_counted() -> None:
+    """So that a connection that only makes noise can be ended."""
     decoder = Decoder(100)
     decoder.feed(b"y" * 10_000)
-    decoder.feed(b"\x0b")
-    with pytest.raises(FrameTooLarge):
-        for _ in range(101):
-            decoder.feed(b"x")
+    assert decoder.skipped == 10_000
+    decoder.feed(b"\x0bA\x1c\r")
+    assert decoder.skipped == 0
 
 
 @pytest.mark.parametrize("byte", [b"\x0b", b"\x1c"])

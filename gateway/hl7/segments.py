@@ -36,6 +36,11 @@ class Delimiters:
         signs = line[4:8].split(line[3])[0].ljust(4, "\0")
         return cls(line[3], signs[0], signs[1], signs[2], signs[3])
 
+    @property
+    def encoding_characters(self) -> str:
+        """MSH-2."""
+        return self.component + self.repetition + self.escape + self.subcomponent
+
 
 class Components:
     """One repetition of a field."""
@@ -67,10 +72,13 @@ class Segment:
         if self.name == "MSH":
             self._fields.insert(0, marks.field)  # MSH-1 is the separator itself
 
+    def raw(self, field: int) -> str:
+        """A whole field as it stands in the message."""
+        return self._fields[field - 1] if 0 < field <= len(self._fields) else ""
+
     def repetitions(self, field: int) -> list[Components]:
         """The repetitions of a field that hold anything."""
-        raw = self._fields[field - 1] if 0 < field <= len(self._fields) else ""
-        parts = raw.split(self._marks.repetition)
+        parts = self.raw(field).split(self._marks.repetition)
         return [Components(part, self._marks) for part in parts if part.strip() and part != _NULL]
 
     def get(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
