@@ -33,10 +33,13 @@ An instance that comes late opens a study again, whatever has become of it: a ne
 A person can have routing done again (`hilum replay study`).""",
     "Jobs": """\
 A worker holds a job by a lease with a fencing number; a commit with an older number is thrown away. Failures of the model
-and losses of the worker are counted apart: three of the one, ten of the other, and the job is dead, with the reason.""",
+and losses of the worker are counted apart: three of the one, ten of the other, and the job is dead, with the reason.
+A result that is withdrawn (`hilum recall`, or a newer version of it) is retracting until everybody who got it knows.""",
     "Deliveries": """\
 One for each object or message and destination. A message is held until every object it speaks of has an answer for good.
-Answers that pass are tried again for 72 hours; a dead letter can be sent again (`hilum replay delivery`).""",
+Answers that pass are tried again for 72 hours; a dead letter can be sent again (`hilum replay delivery`).
+Where a destination has `verify`, its answer makes an object stored, and only the proof makes it delivered. A form that is
+not taken is substituted by another. Of a withdrawn result nothing is sent any more.""",
     "Messages from the EHR": """\
 Acknowledged when it is durable, read afterwards. Nothing is thrown away: what cannot be read, and what came under the
 MSH-10 of another message of its sender, is a dead letter that can be read again (`hilum replay message`).""",

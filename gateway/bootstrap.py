@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from gateway.deliver.commitment import CommitmentReports, StorageCommitment
 from gateway.deliver.cstore import CStorePacs
-from gateway.deliver.dispatch import Dispatcher, Send, through_ehr, through_pacs
+from gateway.deliver.dimse import Dialer
+from gateway.deliver.dispatch import Dispatcher, Limits, Prove, by_reading_back, through_ehr, through_pacs
 from gateway.deliver.settings import DicomDestination, DicomwebDestination
 from gateway.deliver.stow import StowPacs
 from gateway.domain.errors import BundleInvalid, ConfigurationError
@@ -17,6 +19,7 @@ from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.study import Header
 from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.pipeline import Compose, Pipeline
+from gateway.receive.commitment import StorageCommitmentReports
 from gateway.receive.dimse import DimseNode
 from gateway.receive.receiver import Receiver
 from gateway.report.mllp import MllpEhr
@@ -24,7 +27,7 @@ from gateway.report.oru import OruContent, build
 from gateway.report.settings import Hl7Destination
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule
-from gateway.settings import Settings
+from gateway.settings import Destination, Settings
 from gateway.store.ledger import SqlLedger, open_ledger
 from gateway.store.spool import LocalSpool
 
@@ -86,6 +89,11 @@ def make_rules(settings: Settings) -> list[RoutingRule]:
 def make_pipeline(settings: Settings, ledger: SqlLedger, spool: LocalSpool, broker: Broker) -> Pipeline:
     """The pipeline with everything it needs."""
     models = make_models(settings)
+    archives = {
+        DestinationName(name): item
+        for name, item in settings.destinations.items()
+        if not isinstance(item, Hl7Destination)
+    }
     return Pipeline(
         ledger=ledger,
         spool=spool,
@@ -95,11 +103,8 @@ def make_pipeline(settings: Settings, ledger: SqlLedger, spool: LocalSpool, brok
         models=models,
         holds={rule.name: rule.hold for rule in settings.rules},
         default_hold=settings.hold,
-        roles={
-            DestinationName(name): frozenset(item.results)
-            for name, item in settings.destinations.items()
-            if not isinstance(item, Hl7Destination)
-        },
+        roles={name: frozenset(item.roles) for name, item in archives.items()},
+        fallbacks={name: item.substitutes for name, item in archives.items()},
         messages={
             DestinationName(name): _composer(item, models)
             for name, item in settings.destinations.items()
@@ -119,7 +124,8 @@ def _composer(profile: Hl7Destination, models: Mapping[ModelName, Model]) -> Com
 
 def make_node(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> DimseNode:
     """The DICOM node that fills the ledger."""
-    return DimseNode(Receiver(spool, ledger, SystemClock(), settings.dicom), settings.dicom)
+    reports = StorageCommitmentReports(CommitmentReports(ledger, SystemClock()).take)
+    return DimseNode(Receiver(spool, ledger, SystemClock(), settings.dicom), settings.dicom, [reports])
 
 
 def make_pacs(destination: DicomDestination | DicomwebDestination, ae_title: str) -> Pacs:
@@ -138,15 +144,45 @@ def make_destination(settings: Settings, name: str) -> Pacs | Ehr:
 
 
 def make_dispatchers(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> list[Dispatcher]:
-    """One dispatcher for each destination."""
+    """One dispatcher for each destination, or as many as the associations that it takes at once."""
     return [
-        Dispatcher(DestinationName(name), _send(settings, name, spool), ledger, SystemClock())
-        for name in settings.destinations
+        dispatcher
+        for name, destination in settings.destinations.items()
+        for dispatcher in _dispatchers(settings, DestinationName(name), destination, ledger, spool)
     ]
 
 
-def _send(settings: Settings, name: str, spool: LocalSpool) -> Send:
-    destination = settings.destinations[name]
+def _dispatchers(
+    settings: Settings, name: DestinationName, destination: Destination, ledger: SqlLedger, spool: LocalSpool
+) -> list[Dispatcher]:
+    clock = SystemClock()
     if isinstance(destination, Hl7Destination):
-        return through_ehr(MllpEhr(destination), spool)
-    return through_pacs(make_pacs(destination, settings.dicom.ae_title), spool)
+        return [Dispatcher(name, through_ehr(MllpEhr(destination), spool), ledger, clock)]
+    pacs = make_pacs(destination, settings.dicom.ae_title)
+    many = destination.limits.associations
+    rate = destination.limits.rate
+    limits = Limits(batch=destination.limits.batch, per_second=rate / many if rate else None)
+    prove = _prove(settings, destination, pacs, ledger, spool)
+    return [Dispatcher(name, through_pacs(pacs, spool), ledger, clock, prove=prove, limits=limits) for _ in range(many)]
+
+
+def _prove(
+    settings: Settings,
+    destination: DicomDestination | DicomwebDestination,
+    pacs: Pacs,
+    ledger: SqlLedger,
+    spool: LocalSpool,
+) -> Prove | None:
+    if destination.verify == "none":
+        return None
+    look = by_reading_back(pacs, spool)
+    if destination.verify == "readback" or isinstance(destination, DicomwebDestination):
+        return look
+    return StorageCommitment(
+        Dialer(destination, settings.dicom.ae_title),
+        ledger,
+        SystemClock(),
+        look,
+        timeout=destination.commitment.timeout,
+        linger=destination.commitment.linger,
+    )

@@ -42,6 +42,7 @@ class Pipeline:
     holds: Mapping[str, Hold]  # rule name -> how long it waits
     default_hold: Hold
     roles: Mapping[DestinationName, frozenset[str]]  # what each PACS destination takes
+    fallbacks: Mapping[DestinationName, plan.Fallbacks]  # and what it is sent instead of what it does not take
     messages: Mapping[DestinationName, Compose]  # how each EHR destination is written to
 
     def advance(self) -> None:
@@ -85,7 +86,7 @@ class Pipeline:
         """Deliver and report: a job's results to one outbox row for each object or message and destination."""
         for job in self.ledger.ready_jobs():
             try:
-                self.ledger.plan(job.id, plan.plan(job, self.roles, self._write_messages(job)))
+                self.ledger.plan(job.id, plan.plan(job, self.roles, self._write_messages(job), self.fallbacks))
             except (MessageInvalid, ConfigurationError) as error:
                 self.ledger.hold_back(job.id, error.message)
 

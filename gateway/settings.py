@@ -91,6 +91,20 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _reports_find_the_node(self) -> Self:
+        for name, item in self.destinations.items():
+            if isinstance(item, DicomDestination) and item.verify == "commitment":
+                title = item.calling_ae_title or self.dicom.ae_title
+                if title != self.dicom.ae_title:
+                    where = f"destinations.{name}.calling_ae_title"
+                    message = (
+                        f"with verify: commitment it must be {self.dicom.ae_title!r}, or be left out: "
+                        "the report comes back to the title that asked"
+                    )
+                    raise _Misplaced(where, message)
+        return self
+
+    @model_validator(mode="after")
     def _conditions_compile(self) -> Self:
         for number, rule in enumerate(self.rules):
             where = f"rules.{number}.when"

@@ -42,9 +42,20 @@ class RecordingPacs:
         """Keeps what is accepted."""
         return {one.sop_instance_uid: self._store(one) for one in objects}
 
+    def read_back(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
+        """The same where the bytes are, missing where there are none."""
+        return {one.sop_instance_uid: self._look(one) for one in objects}
+
     def echo(self) -> str:
         """Always there."""
         return "in memory"
+
+    def _look(self, one: ObjectFile) -> Receipt:
+        there = self.objects.get(one.sop_instance_uid)
+        if there is None:
+            return Receipt(verdict=Verdict.MISSING, answer="not there")
+        same = there == one.path.read_bytes()
+        return Receipt(verdict=Verdict.ACCEPTED if same else Verdict.REJECTED, answer="same" if same else "other")
 
     def _store(self, one: ObjectFile) -> Receipt:
         self.sent.append(one.sop_instance_uid)

@@ -92,7 +92,8 @@ def _outbox(settings: Settings) -> str:
     ledger = bootstrap.make_ledger(settings)
     try:
         waiting = ledger.list_deliveries(
-            100_000, states=(DeliveryState.WAITING, DeliveryState.HELD, DeliveryState.SENDING)
+            100_000,
+            states=(DeliveryState.WAITING, DeliveryState.HELD, DeliveryState.SENDING, DeliveryState.STORED),
         )
     finally:
         ledger.close()

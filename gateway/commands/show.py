@@ -58,8 +58,9 @@ def show_jobs(config: Path | None, limit: int, as_json: bool) -> None:
 
 
 def show_deliveries(config: Path | None, limit: int, as_json: bool) -> None:
-    """Deliveries, newest first."""
-    _print("deliveries", open_for_reading(config).list_deliveries(limit), _DELIVERY, as_json)
+    """Deliveries, newest first, each with its story."""
+    ledger = open_for_reading(config)
+    _print("deliveries", _with_stories(ledger, ledger.list_deliveries(limit)), _DELIVERY, as_json)
 
 
 def show_dead_letters(config: Path | None, as_json: bool) -> None:
@@ -72,7 +73,7 @@ def show_dead_letters(config: Path | None, as_json: bool) -> None:
     _print(
         "dead and quarantined jobs", found["jobs"], {"id": str, "study_uid": str, "state": str, "reason": str}, False
     )
-    _print("undelivered", found["deliveries"], _DELIVERY, False)
+    _print("undelivered", found["deliveries"], _DEAD, False)
     _print(
         "conflicting instances", found["conflicts"], {"sop_instance_uid": str, "sha256": str, "calling_ae": str}, False
     )
@@ -80,7 +81,9 @@ def show_dead_letters(config: Path | None, as_json: bool) -> None:
 
 def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
     """Everything about one study: what came, why it was released, what ran, what went where."""
-    found = open_for_reading(config).explain(StudyUID(study_uid))
+    ledger = open_for_reading(config)
+    found = ledger.explain(StudyUID(study_uid))
+    found["deliveries"] = _with_stories(ledger, found["deliveries"])
     if as_json:
         _json(found)
         return
@@ -137,10 +140,23 @@ def _time(value: Any) -> str:
     return "" if value is None else datetime.fromtimestamp(float(value)).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _with_stories(ledger: SqlLedger, deliveries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    stories = ledger.stories([row["id"] for row in deliveries])
+    return [{**row, "story": stories[row["id"]]} for row in deliveries]
+
+
+def _lines(story: Sequence[dict[str, Any]]) -> str:
+    """One line for each thing that happened to a delivery; where it went stands beside it already."""
+    return "\n".join(
+        f"{_time(event['at'])[11:]} {event['what']}: {event['detail'].partition(': ')[2]}" for event in story
+    )
+
+
 _DELIVERY: _Columns = {
     "id": str, "destination": str, "role": str, "key": str, "state": str, "attempts": str, "next_try": _time,
-    "last_answer": str,
+    "story": _lines,
 }  # fmt: skip
+_DEAD: _Columns = {**{name: show for name, show in _DELIVERY.items() if name != "story"}, "last_answer": str}
 
 
 def _story(out: Console, events: Sequence[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ private data, and encode anew. What makes the result must not change: identity, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -16,6 +17,7 @@ from pydicom.tag import BaseTag
 _IDENTITY = frozenset({0x00080016, 0x00080018, 0x00080060})  # SOP class, SOP instance, modality
 _CONTENT = frozenset({0x0040A040, 0x0040A043, 0x0040A730, 0x0040A491, 0x0040A493})  # SR: value, title, content, flags
 _GROUPS = frozenset({0x0020, 0x0028, 0x0042, 0x0062, 0x0070, 0x5200, 0x7FE0})
+_NOTHING = ("", "None")
 _COERCIBLE = frozenset({0x00200010, 0x00204000})  # study ID, image comments
 
 
@@ -55,3 +57,14 @@ def _values(element: DataElement) -> list[object]:
     if element.value is None or element.value in ("", b""):
         return []
     return list(element.value) if isinstance(element.value, MultiValue | list) else [element.value]
+
+
+def shared_values(mine: Dataset, theirs: Dataset, keywords: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Keywords whose values both have: those that are the same, and those that differ."""
+    same: list[str] = []
+    different: list[str] = []
+    for keyword in keywords:
+        here, there = str(mine.get(keyword, "")).strip(" \0"), str(theirs.get(keyword, "")).strip(" \0")
+        if here not in _NOTHING and there not in _NOTHING:
+            (same if here == there else different).append(keyword)
+    return same, different

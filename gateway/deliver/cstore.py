@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -16,8 +17,10 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from gateway.deliver import cfind, status
+from gateway.deliver import status
 from gateway.deliver.dimse import MAX_CONTEXTS, Dialer, NoAssociation
+from gateway.deliver.orthanc_reader import OrthancReader
+from gateway.deliver.readback import read_back
 from gateway.deliver.settings import DicomDestination
 from gateway.domain.errors import DestinationUnreachable
 from gateway.domain.job import Receipt, Verdict
@@ -63,13 +66,14 @@ class CStorePacs:
         """
         self._destination, self._on_answer = destination, on_answer
         self._dialer = Dialer(destination, ae_title)
+        self._implicit = destination.transfer_syntax == "implicit"
+        self._read_back = self._reader()
 
     def store(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
         """Sends objects; one receipt for each SOP Instance UID. Raises nothing.
 
         Where the peer ends the association midway, the rest goes over a new one, up to three. An answer 0x0111
-        (duplicate SOP instance) is accepted if a C-FIND finds the instance, or if the peer offers no C-FIND: UIDs are
-        derived from input and model, so it can only be what an earlier try has sent.
+        (duplicate SOP instance) is accepted only where what the peer has under the UID compares equal.
         """
         receipts: dict[str, Receipt] = {}
         pending = [item for item in (_examine(one, receipts) for one in objects) if item]
@@ -78,8 +82,12 @@ class CStorePacs:
                 pending = self._over_one_association(pending, receipts)
         for item in pending:
             receipts[item.uid] = _retry("the peer ended the association before this object")
-        self._confirm(objects, receipts)
+        self._compare_duplicates(objects, receipts)
         return receipts
+
+    def read_back(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
+        """What the peer has under each SOP Instance UID, by C-GET or C-FIND. Raises nothing."""
+        return self._read_back(objects)
 
     def echo(self) -> str:
         """Sends a C-ECHO; raises DestinationUnreachable."""
@@ -95,11 +103,16 @@ class CStorePacs:
             raise DestinationUnreachable(f"C-ECHO to {self._dialer.peer}: {said}")
         return f"C-ECHO answered by {self._dialer.peer} in {(time.monotonic() - started) * 1000:.0f} ms"
 
+    def _reader(self) -> Callable[[Sequence[ObjectFile]], Mapping[str, Receipt]]:
+        if self._destination.orthanc is not None:
+            return OrthancReader(self._destination.orthanc).read_back
+        return partial(read_back, self._dialer)
+
     def _over_one_association(self, items: list[_Item], receipts: dict[str, Receipt]) -> list[_Item]:
         """Sends until the association ends; returns what has not been tried and can be at once."""
         batch = _batch(items)
         try:
-            with self._dialer.association(_contexts(batch)) as association:
+            with self._dialer.association(_contexts(batch, self._implicit)) as association:
                 for position, item in enumerate(batch):
                     if not association.is_established and association.accepted_contexts:
                         return items[position:]
@@ -141,17 +154,10 @@ class CStorePacs:
             return _retry(f"no answer within {limit:.0f} s"), _Line.SILENT
         return _retry("the peer ended the association instead of answering"), _Line.OVER
 
-    def _confirm(self, objects: Iterable[ObjectFile], receipts: dict[str, Receipt]) -> None:
-        """Asks for duplicates and, where the destination wants it verified, for all that has been accepted."""
-        verify = self._destination.verify != "none"
-        duplicates = {uid for uid, receipt in receipts.items() if _is_duplicate(receipt)}
-        stored = {uid for uid, receipt in receipts.items() if verify and receipt.verdict is Verdict.ACCEPTED}
-        asked = [one for one in objects if one.sop_instance_uid in duplicates | stored]
-        if not asked:
-            return
-        for uid, presence in cfind.look_up(self._dialer, asked).items():
-            judge = _judge_duplicate if uid in duplicates else _judge_stored
-            receipts[uid] = judge(receipts[uid], presence)
+    def _compare_duplicates(self, objects: Iterable[ObjectFile], receipts: dict[str, Receipt]) -> None:
+        asked = [one for one in objects if status.is_duplicate(receipts[one.sop_instance_uid])]
+        for uid, finding in self._read_back(asked).items() if asked else ():
+            receipts[uid] = status.judge_duplicate(receipts[uid], finding)
 
 
 def _examine(one: ObjectFile, receipts: dict[str, Receipt]) -> _Item | None:
@@ -182,10 +188,12 @@ def _batch(items: list[_Item]) -> list[_Item]:
     return items
 
 
-def _contexts(items: Iterable[_Item]) -> list[PresentationContext]:
-    pairs = dict.fromkeys((item.sop_class, item.syntax) for item in items)
+def _contexts(items: Sequence[_Item], implicit: bool) -> list[PresentationContext]:
+    pairs = dict.fromkeys(
+        (item.sop_class, item.syntax) for item in items if not (implicit and _convertible(item.syntax))
+    )
     # The default transfer syntax is one that every peer must take (PS3.5 10.1).
-    fallbacks = dict.fromkeys((name, ImplicitVRLittleEndian) for name, syntax in pairs if _convertible(syntax))
+    fallbacks = dict.fromkeys((item.sop_class, ImplicitVRLittleEndian) for item in items if _convertible(item.syntax))
     return [build_context(*pair) for pair in (pairs | fallbacks)]
 
 
@@ -195,26 +203,7 @@ def _convertible(syntax: UID) -> bool:
 
 def _no_context(item: _Item) -> Receipt:
     text = f"no presentation context for {item.sop_class.name} in {item.syntax.name}"
-    return Receipt(verdict=Verdict.REJECTED, answer=text)
-
-
-def _is_duplicate(receipt: Receipt) -> bool:
-    return any(receipt.answer.startswith(f"0x{code:04X}") for code in status.DUPLICATES)
-
-
-def _judge_duplicate(receipt: Receipt, presence: cfind.Presence) -> Receipt:
-    if presence is cfind.Presence.FOUND:
-        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{receipt.answer}, found by C-FIND")
-    if presence is cfind.Presence.NOT_OFFERED:
-        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{receipt.answer}, could not be looked up")
-    return _retry(f"{receipt.answer}, but {presence.value}")
-
-
-def _judge_stored(receipt: Receipt, presence: cfind.Presence) -> Receipt:
-    if presence is cfind.Presence.FOUND:
-        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{receipt.answer}, found by C-FIND")
-    verdict = Verdict.REJECTED if presence is cfind.Presence.NOT_OFFERED else Verdict.RETRY
-    return Receipt(verdict=verdict, answer=f"{receipt.answer}, but {presence.value}")
+    return Receipt(verdict=Verdict.UNSUPPORTED, answer=text)
 
 
 def _retry(answer: str) -> Receipt:

@@ -54,10 +54,13 @@ class Dialer:
         return f"{self._to.ae_title} at {self._to.host}:{self._to.port}"
 
     @contextmanager
-    def association(self, contexts: Sequence[PresentationContext]) -> Iterator[Association]:
+    def association(
+        self, contexts: Sequence[PresentationContext], *, roles: Sequence[Any] = (), handlers: Sequence[Any] = ()
+    ) -> Iterator[Association]:
         """An established association, released at the end; raises NoAssociation.
 
         No context accepted counts as established here: the association is over, and each object finds out by itself.
+        ``roles`` are role selection items (PS3.7 D.3.3.4), ``handlers`` answer what the peer asks on it.
         """
         connected: list[bool] = []
 
@@ -73,7 +76,8 @@ class Dialer:
                 contexts=list(contexts),
                 ae_title=self._to.ae_title,
                 tls_args=self._tls,
-                evt_handlers=[(evt.EVT_CONN_OPEN, guard)],
+                ext_neg=list(roles),
+                evt_handlers=[(evt.EVT_CONN_OPEN, guard), *handlers],
             )
         except OSError as error:  # the host name is not known
             raise NoAssociation(_retry(f"cannot find {self.peer}: {error.strerror or 'unknown host'}")) from error

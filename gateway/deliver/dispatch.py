@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from gateway.deliver.plan import next_try
+from gateway.deliver.plan import next_try, proof_due
 from gateway.domain.errors import HilumError
 from gateway.domain.ids import DestinationName
 from gateway.domain.job import Delivery, Receipt, Verdict
@@ -14,29 +15,30 @@ from gateway.domain.ports import Clock, Ehr, ObjectFile, OutboxLedger, Pacs, Spo
 from gateway.observe.logs import log
 
 _LEASE = 600.0  # seconds; longer than any one transfer may take
-_BATCH = 50
 _POLL = 0.25  # seconds between looks into the outbox
 
 Send = Callable[[Sequence[Delivery]], Mapping[str, Receipt]]
 """Sends a batch and says for each delivery's key what was answered; a key without an answer is tried again."""
 
 
+Prove = Callable[[Sequence[Delivery]], Mapping[str, Receipt]]
+"""Finds out for each delivery's key whether the destination really has it; one without a finding is left as it is."""
+
+
 def through_pacs(pacs: Pacs, spool: Spool) -> Send:
     """Sends objects to a PACS, all of a batch in one go."""
 
-    def send(batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
-        return pacs.store(
-            [
-                ObjectFile(
-                    sop_class_uid=item.draft.sop_class_uid,
-                    sop_instance_uid=item.draft.key,
-                    path=spool.path(item.draft.file),
-                )
-                for item in batch
-            ]
-        )
+    return lambda batch: pacs.store([_object(item, spool) for item in batch])
 
-    return send
+
+def by_reading_back(pacs: Pacs, spool: Spool) -> Prove:
+    """Proves by looking at what the PACS has."""
+    return lambda batch: pacs.read_back([_object(item, spool) for item in batch])
+
+
+def _object(delivery: Delivery, spool: Spool) -> ObjectFile:
+    draft = delivery.draft
+    return ObjectFile(sop_class_uid=draft.sop_class_uid, sop_instance_uid=draft.key, path=spool.path(draft.file))
 
 
 def through_ehr(ehr: Ehr, spool: Spool) -> Send:
@@ -53,11 +55,30 @@ def through_ehr(ehr: Ehr, spool: Spool) -> Send:
     return send
 
 
-class Dispatcher:
-    """Works off one destination's part of the outbox in a thread of its own."""
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a destination can bear."""
 
-    def __init__(self, destination: DestinationName, send: Send, ledger: OutboxLedger, clock: Clock) -> None:
+    batch: int = 50  # objects at once
+    per_second: float | None = None  # objects on average
+
+
+class Dispatcher:
+    """Works off one destination's part of the outbox in a thread of its own; several may share a destination."""
+
+    def __init__(
+        self,
+        destination: DestinationName,
+        send: Send,
+        ledger: OutboxLedger,
+        clock: Clock,
+        *,
+        prove: Prove | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
+        """With ``prove`` nothing counts as delivered before it is proven to be there."""
         self._destination, self._send, self._ledger, self._clock = destination, send, ledger, clock
+        self._prove, self._limits = prove, limits
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"deliver {destination}", daemon=True)
         self._log = log(stage="deliver", destination=destination)
@@ -73,10 +94,10 @@ class Dispatcher:
 
     def deliver_due(self) -> int:
         """Sends what is due now; returns how many rows were tried."""
-        batch = self._ledger.claim_deliveries(self._destination, _LEASE, _BATCH)
+        batch = self._ledger.claim_deliveries(self._destination, _LEASE, self._limits.batch)
         if not batch:
             return 0
-        receipts = self._answers(batch)
+        receipts = self._guarded(self._send, batch)
         for delivery in batch:
             receipt = receipts.get(delivery.draft.key) or Receipt(
                 verdict=Verdict.RETRY, answer="not tried: an earlier one waits"
@@ -84,9 +105,24 @@ class Dispatcher:
             self._settle(delivery, receipt)
         return len(batch)
 
-    def _answers(self, batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
+    def prove_due(self) -> int:
+        """Asks for the proofs that are due now; returns how many rows were asked for."""
+        if self._prove is None:
+            return 0
+        batch = self._ledger.claim_proofs(self._destination, _LEASE, self._limits.batch)
+        if not batch:
+            return 0
+        findings = self._guarded(self._prove, batch)
+        for delivery in batch:
+            if finding := findings.get(delivery.draft.key):
+                due = proof_due(delivery, finding, self._clock.now(), random.random())  # noqa: S311
+                self._ledger.settle_proof(delivery, finding, due)
+                self._say("proof", delivery, finding)
+        return len(batch)
+
+    def _guarded(self, act: Send | Prove, batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
         try:
-            return self._send(batch)
+            return act(batch)
         # One destination's trouble, even a defect of ours, must not end its dispatcher: the rows wait and are tried again.
         except Exception as error:  # noqa: BLE001
             self._log.exception("delivery failed", error=type(error).__name__)
@@ -97,9 +133,12 @@ class Dispatcher:
         now = self._clock.now()
         first = delivery.first_try if delivery.first_try is not None else now
         again = next_try(delivery.attempts, first, now, random.random()) if receipt.verdict is Verdict.RETRY else None  # noqa: S311
-        self._ledger.settle(delivery, receipt, again)
+        self._ledger.settle(delivery, receipt, again, proof_due=None if self._prove is None else now)
+        self._say("delivery", delivery, receipt)
+
+    def _say(self, what: str, delivery: Delivery, receipt: Receipt) -> None:
         self._log.info(
-            "delivery",
+            what,
             job_id=delivery.draft.job_id,
             role=delivery.draft.role,
             verdict=receipt.verdict.value,
@@ -110,9 +149,10 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                busy = self.deliver_due()
+                sent = self.deliver_due()
+                busy = sent + self.prove_due()
             except HilumError as error:
                 self._log.error("outbox cannot be read", error=error.message)
-                busy = 0
-            if not busy:
-                self._stopped.wait(_POLL)
+                sent = busy = 0
+            rest = sent / self._limits.per_second if self._limits.per_second else 0.0
+            self._stopped.wait(rest if busy else _POLL)

@@ -7,22 +7,29 @@ from dataclasses import replace
 
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.ids import DestinationName, JobId, digest
-from gateway.domain.job import DeliveryDraft, Job, Payload
+from gateway.domain.job import Delivery, DeliveryDraft, Job, Payload, Receipt, Verdict
+from gateway.domain.messages import ResultObject
+from gateway.domain.roles import USUAL_FORM
 
 FIRST_DELAY = 5.0  # seconds
 LONGEST_DELAY = 300.0  # seconds; never more, so that a destination that is back is found within it
 GIVE_UP_AFTER = 72 * 3600.0  # seconds
 _SPREAD = 0.2  # of a delay, to either side
 
+Fallbacks = Mapping[str, Collection[str]]
+"""Role -> the roles that go instead where a destination does not take it."""
+
 
 def plan(
     job: Job,
     roles_by_destination: Mapping[DestinationName, Collection[str]],
     messages: Sequence[DeliveryDraft] = (),
+    fallbacks: Mapping[DestinationName, Fallbacks] = {},
 ) -> tuple[DeliveryDraft, ...]:
     """One draft for each object and PACS that takes its role, in the order of ``job.deliver``; then the messages.
 
-    ``roles_by_destination`` knows every DICOM and DICOMweb destination; ``messages`` are the drafts for the job's HL7
+    ``roles_by_destination`` knows every DICOM and DICOMweb destination, ``fallbacks`` what each is sent instead of a role
+    that it turns out not to take; ``messages`` are the drafts for the job's HL7
     destinations. `ResultObject.file` is taken as the spool key. Messages are held where there are objects, until those
     have arrived. Raises ConfigurationError for a destination in neither: a result that quietly goes nowhere is lost.
     """
@@ -35,7 +42,7 @@ def plan(
         draft
         for name in destinations
         if name in roles_by_destination
-        for draft in _objects(job, name, roles_by_destination[name])
+        for draft in _objects(job, name, roles_by_destination[name], fallbacks.get(name, {}))
     ]
     return (*objects, *(replace(message, held=bool(objects)) for message in messages))
 
@@ -57,17 +64,36 @@ def next_try(attempts: int, first_try: float, now: float, jitter: float) -> floa
     return now + min(delay * (1 - _SPREAD + 2 * _SPREAD * jitter), LONGEST_DELAY)
 
 
-def _objects(job: Job, destination: DestinationName, roles: Collection[str]) -> list[DeliveryDraft]:
-    return [
-        DeliveryDraft(
-            job_id=job.id,
-            destination=destination,
-            payload=Payload.OBJECT,
-            role=one.role,
-            key=one.sop_instance_uid,
-            file=one.file,
-            sop_class_uid=one.sop_class_uid,
-        )
-        for one in (job.outcome.objects if job.outcome else ())
-        if one.role in roles
-    ]
+def proof_due(delivery: Delivery, finding: Receipt, now: float, jitter: float = 0.5) -> float | None:
+    """When to send again (missing) or to ask again (retry) after a proof that failed; None after 72 h, or for good."""
+    if finding.verdict not in (Verdict.MISSING, Verdict.RETRY):
+        return None
+    tries = delivery.attempts if finding.verdict is Verdict.MISSING else delivery.checks
+    first = delivery.first_try if delivery.first_try is not None else now
+    return next_try(tries, first, now, jitter)
+
+
+def _objects(
+    job: Job, destination: DestinationName, roles: Collection[str], fallbacks: Fallbacks
+) -> list[DeliveryDraft]:
+    objects = job.outcome.objects if job.outcome else ()
+    written = {one.role for one in objects}
+    # A form that was not written (the destination is new, the model knows only the usual one) must not be no result.
+    wanted = {role if role in written else USUAL_FORM.get(role, role) for role in roles}
+    return [_object(job, destination, one, fallbacks) for one in objects if one.role in wanted]
+
+
+def _object(job: Job, destination: DestinationName, one: ResultObject, fallbacks: Fallbacks) -> DeliveryDraft:
+    instead = fallbacks.get(one.role, ())
+    rest = {role: roles for role, roles in fallbacks.items() if role != one.role}
+    objects = job.outcome.objects if job.outcome else ()
+    return DeliveryDraft(
+        job_id=job.id,
+        destination=destination,
+        payload=Payload.OBJECT,
+        role=one.role,
+        key=one.sop_instance_uid,
+        file=one.file,
+        sop_class_uid=one.sop_class_uid,
+        fallbacks=tuple(_object(job, destination, other, rest) for other in objects if other.role in instead),
+    )

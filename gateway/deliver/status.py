@@ -14,16 +14,15 @@ _WARNINGS = {
     0xB006: "elements discarded",
     0xB007: "data set does not match SOP class",
 }
+_UNSUPPORTED = {0x0118: "no such SOP class", 0x0122: "SOP class not supported"}
 _PERMANENT = {
     0x0105: "no such attribute",
     0x0106: "invalid attribute value",
     0x0115: "invalid argument value",
     0x0117: "invalid SOP instance",
-    0x0118: "no such SOP class",
     0x0119: "class-instance conflict",
     0x0120: "missing attribute",
     0x0121: "missing attribute value",
-    0x0122: "SOP class not supported",
     0x0124: "not authorised",
     0x0211: "unrecognised operation",
     0x0212: "mistyped argument",
@@ -34,13 +33,28 @@ def receipt(status: int, comment: str = "") -> Receipt:
     """What to make of a status (PS3.7 annex C, PS3.4 table B.2-1, PS3.18 table 10.5.3-1).
 
     Success and warnings are accepted; out of resources (0xA7xx) comes again; data the destination does not take
-    (0xA8xx, 0xA9xx, 0xCxxx, and the codes of PS3.7 annex C that blame the request) is rejected. Anything else, such
-    as 0x0110 processing failure, says nothing about the object, so it is tried again. A duplicate is tried again too,
-    unless the caller makes sure that what is there is ours. ``comment`` is the Error Comment (0000,0902) of the peer.
+    (0xA8xx, 0xA9xx, 0xCxxx, and the codes of PS3.7 annex C that blame the request) is rejected, and where it is the class
+    that it does not know, another form may do. Anything else, such as 0x0110 processing failure, says nothing about the
+    object, so it is tried again. A duplicate is tried again too, unless `judge_duplicate` knows better. ``comment`` is
+    the Error Comment (0000,0902) of the peer.
     """
     verdict, meaning = _meaning(status)
     note = "".join(sign for sign in comment if sign.isprintable())[:64].strip()
     return Receipt(verdict=verdict, answer=f"0x{status:04X} {meaning}{': ' if note else ''}{note}")
+
+
+def is_duplicate(receipt: Receipt) -> bool:
+    """Whether the destination said that it has an instance with this UID already."""
+    return any(receipt.answer.startswith(f"0x{code:04X}") for code in DUPLICATES)
+
+
+def judge_duplicate(said: Receipt, finding: Receipt) -> Receipt:
+    """What "already there" is worth, now that somebody has looked: it counts only for what compares equal."""
+    if finding.verdict is Verdict.ACCEPTED:
+        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{said.answer}, {finding.answer}")
+    permanent = finding.verdict in (Verdict.REJECTED, Verdict.UNSUPPORTED)
+    verdict = Verdict.REJECTED if permanent else Verdict.RETRY
+    return Receipt(verdict=verdict, answer=f"{said.answer}, but {finding.answer}")
 
 
 def _meaning(status: int) -> tuple[Verdict, str]:
@@ -48,6 +62,8 @@ def _meaning(status: int) -> tuple[Verdict, str]:
         return Verdict.ACCEPTED, "stored"
     if status in DUPLICATES:
         return Verdict.RETRY, "duplicate SOP instance"
+    if status in _UNSUPPORTED:
+        return Verdict.UNSUPPORTED, _UNSUPPORTED[status]
     if status in _PERMANENT:
         return Verdict.REJECTED, _PERMANENT[status]
     if status in _WARNINGS or status >> 12 == 0xB:

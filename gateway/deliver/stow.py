@@ -16,7 +16,8 @@ from gateway.deliver import multipart
 from gateway.deliver.content import content_digest
 from gateway.deliver.part10 import place
 from gateway.deliver.settings import DicomwebDestination
-from gateway.deliver.stow_answer import Reading, read_answer
+from gateway.deliver.status import is_duplicate, judge_duplicate
+from gateway.deliver.stow_answer import Reading, found_classes, read_answer
 from gateway.domain.errors import ConfigurationError, DestinationUnreachable
 from gateway.domain.job import Receipt, Verdict
 from gateway.domain.ports import ObjectFile
@@ -43,9 +44,8 @@ class StowPacs:
         """Sends objects in one request; one receipt for each SOP Instance UID. Raises nothing.
 
         A request that is refused as a whole is repeated object by object, so that one does not stand in the way of
-        the others. Where the answer leaves doubt (duplicate, or success without naming the object), and for every
-        object where the destination wants it verified, the object is retrieved and its content compared: missing is
-        tried again, another content under the same UID is rejected.
+        the others. Where the answer leaves doubt (duplicate, warning, or success without naming the object) the object
+        is retrieved and its content compared: missing is tried again, another content under the same UID is rejected.
         """
         there = [one for one in objects if one.path.is_file()]
         receipts = {one.sop_instance_uid: _retry("the file is gone") for one in objects if one not in there}
@@ -87,9 +87,7 @@ class StowPacs:
         for one in objects:
             uid = one.sop_instance_uid
             if uid in reading.doubtful:
-                receipts[uid] = self._read_back(client, one, reading.doubtful[uid])
-            elif self._destination.verify == "readback" and receipts[uid].verdict is Verdict.ACCEPTED:
-                receipts[uid] = self._read_back(client, one, receipts[uid])
+                receipts[uid] = _judge_doubtful(reading.doubtful[uid], self._find(client, one))
         return receipts
 
     def _post(self, client: httpx2.Client, objects: Sequence[ObjectFile]) -> Reading:
@@ -114,8 +112,16 @@ class StowPacs:
             return Reading(refused=_retry(_say(error)))
         return read_answer(code, payload, [one.sop_instance_uid for one in objects])
 
-    def _read_back(self, client: httpx2.Client, one: ObjectFile, said: Receipt) -> Receipt:
-        """Retrieves an object by WADO-RS (PS3.18 10.4) and compares it."""
+    def read_back(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
+        """Retrieves each object by WADO-RS and compares it; where there is no WADO-RS, QIDO-RS must find it. Raises nothing."""
+        try:
+            with self._client() as client:
+                return {one.sop_instance_uid: self._find(client, one) for one in objects}
+        except ConfigurationError as error:
+            return {one.sop_instance_uid: _retry(error.message) for one in objects}
+
+    def _find(self, client: httpx2.Client, one: ObjectFile) -> Receipt:
+        """Retrieves an object (PS3.18 10.4) and compares it."""
         try:
             mine = one.path.read_bytes()
             study, series = place(one.path)
@@ -126,18 +132,39 @@ class StowPacs:
             )
             limit = 2 * len(mine) + _LARGEST_ANSWER
             code, kind, payload = self._exchange(request, client, limit, limit / _SLOWEST)
+            if code in (404, 410):
+                return Receipt(verdict=Verdict.MISSING, answer="the object is not there")
+            if code in (405, 501):
+                return self._search(client, one, study)
             if code != 200:
-                text = "the object is not there" if code in (404, 410) else f"reading back gives HTTP {code}"
-                return _retry(f"{said.answer}, but {text}")
+                return _retry(f"reading back gives HTTP {code}")
             same = _same(mine, multipart.first_part(kind, payload))
         except (httpx2.HTTPError, httpx2.InvalidURL, _TooMuch) as error:
-            return _retry(f"{said.answer}, but reading back fails: {_say(error)}")
+            return _retry(f"reading back fails: {_say(error)}")
         except (OSError, ValueError, InvalidDicomError, NotImplementedError):
-            return _retry(f"{said.answer}, but what is read back cannot be compared")
+            return _retry("what is read back cannot be compared")
         if not same:
-            text = f"{said.answer}, but the destination has other content under this UID"
+            text = "the destination has other content under this UID"
             return Receipt(verdict=Verdict.REJECTED, answer=text)
-        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{said.answer}, read back with the same content")
+        return Receipt(verdict=Verdict.ACCEPTED, answer="read back with the same content")
+
+    def _search(self, client: httpx2.Client, one: ObjectFile, study: str) -> Receipt:
+        """Asks by QIDO-RS (PS3.18 10.6) whether an object is there, and whether it is of the same class."""
+        request = client.build_request(
+            "GET",
+            f"{self._url}/studies/{study}/instances",
+            params={"SOPInstanceUID": one.sop_instance_uid},
+            headers={"Accept": "application/dicom+json"},
+        )
+        code, _, payload = self._exchange(request, client, _LARGEST_ANSWER)
+        if code not in (200, 204):
+            return Receipt(verdict=Verdict.UNSUPPORTED, answer="there is neither WADO-RS nor QIDO-RS to look with")
+        classes = found_classes(payload, one.sop_instance_uid)
+        if not classes:
+            return Receipt(verdict=Verdict.MISSING, answer="QIDO-RS does not find it")
+        if classes != {one.sop_class_uid}:
+            return Receipt(verdict=Verdict.REJECTED, answer="the destination has another class under this UID")
+        return Receipt(verdict=Verdict.ACCEPTED, answer="found by QIDO-RS, SOPClassUID agrees")
 
     def _exchange(
         self, request: httpx2.Request, client: httpx2.Client, limit: int, extra_seconds: float = 0.0
@@ -170,6 +197,15 @@ class StowPacs:
             follow_redirects=False,
             timeout=to.timeout,
         )
+
+
+def _judge_doubtful(said: Receipt, finding: Receipt) -> Receipt:
+    """A duplicate counts for what compares equal; a warning counts unless what is there is something else."""
+    if said.verdict is Verdict.ACCEPTED and finding.verdict in (Verdict.RETRY, Verdict.UNSUPPORTED):
+        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{said.answer}; {finding.answer}")
+    if is_duplicate(said) or finding.verdict is not Verdict.UNSUPPORTED:
+        return judge_duplicate(said, finding)
+    return _retry(f"{said.answer}, but {finding.answer}")
 
 
 def _secret(key: str, file: Path) -> str:

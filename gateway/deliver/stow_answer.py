@@ -10,6 +10,7 @@ from typing import Any
 from gateway.deliver import status
 from gateway.domain.job import Receipt, Verdict
 
+_SOP_CLASS_UID, _SOP_INSTANCE_UID = "00080016", "00080018"
 _REFERENCED_SOP_SEQUENCE, _FAILED_SOP_SEQUENCE = "00081199", "00081198"
 _REFERENCED_SOP_INSTANCE_UID, _WARNING_REASON, _FAILURE_REASON = "00081155", "00081196", "00081197"
 
@@ -29,8 +30,8 @@ class Reading:
 def read_answer(code: int, payload: bytes, uids: Collection[str]) -> Reading:
     """Receipts for the objects of a request, from the HTTP status and the Store Instances Response Module.
 
-    An object is stored only where a 200 or 202 names it. A success that does not name it (an empty body, a login page)
-    and a duplicate are doubtful.
+    An object is stored only where a 200 or 202 names it. A success that does not name it (an empty body, a login page),
+    one with a warning and a duplicate are doubtful.
     """
     stored, failed = _results(payload)
     if code not in (200, 202) and not failed:
@@ -46,8 +47,18 @@ def _judge(code: int, uid: str, stored: dict[str, int], failed: dict[str, int]) 
     if uid in failed:
         return failed[uid] not in status.DUPLICATES, status.receipt(failed[uid])
     if uid in stored and code in (200, 202):
-        return True, status.receipt(stored[uid])
+        return stored[uid] == 0, status.receipt(stored[uid])
     return False, Receipt(verdict=Verdict.RETRY, answer=f"HTTP {code} without a word about this object")
+
+
+def found_classes(payload: bytes, uid: str) -> set[str]:
+    """SOP classes under which a QIDO-RS answer has an instance; nothing where it is not found or cannot be read."""
+    try:
+        matches = json.loads(payload or b"[]")
+    except (ValueError, RecursionError):
+        return set()
+    items = matches if isinstance(matches, list) else []
+    return {str(_first(item, _SOP_CLASS_UID)) for item in items if _first(item, _SOP_INSTANCE_UID) == uid}
 
 
 def _refusal(code: int) -> Receipt:

@@ -78,11 +78,12 @@ class DeliveryDraft:
     job_id: JobId
     destination: DestinationName
     payload: Payload
-    role: str  # `seg`, `sr`, `oru`
+    role: str  # one of `gateway.domain.roles`
     key: str  # SOP Instance UID, or the message control id (MSH-10)
     file: str  # spool key of the frozen bytes
     sop_class_uid: str = ""
     held: bool = False  # waits for the job's objects
+    fallbacks: tuple[DeliveryDraft, ...] = ()  # what goes instead where the destination does not take this form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,12 @@ class Delivery:
     state: DeliveryState
     attempts: int
     first_try: float | None  # seconds since the epoch
-    next_try: float
+    next_try: float  # when to send again; of one that is stored, when to ask for the proof
     last_answer: str  # what the destination, or the network, said last
-    delivered_at: float | None
+    stored_at: float | None  # the destination said that it has it
+    delivered_at: float | None  # and it is proven, where the site wants a proof
+    checks: int  # how often the proof has been asked for since it was stored
+    transaction: str  # Transaction UID (0008,1195) of the storage commitment it is part of, or empty
     fence: int  # grows with every claim; an answer with an older number is thrown away
 
 
@@ -106,6 +110,8 @@ class Verdict(Enum):
     ACCEPTED = "accepted"
     RETRY = "retry"  # transient: try again later
     REJECTED = "rejected"  # permanent: no use in trying again
+    UNSUPPORTED = "unsupported"  # permanent for this form or question; another may do
+    MISSING = "missing"  # what was stored is not there: send it again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +121,14 @@ class Receipt:
     verdict: Verdict
     answer: str  # one line, no patient data
     answered: bool = False  # whether the destination itself said so, about this one; else nobody may have been there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commitment:
+    """A storage commitment transaction (PS3.4 annex J) as the ledger knows it."""
+
+    transaction: str  # Transaction UID
+    destination: DestinationName
+    requested_at: float  # seconds since the epoch
+    answered_at: float | None
+    deliveries: tuple[Delivery, ...]  # that still wait for its answer

@@ -10,7 +10,7 @@ from typing import Protocol
 from gateway.domain.context import Fact, Key, StudyContext
 from gateway.domain.ids import AssociationId, DestinationName, InstanceUID, JobId, StudyUID
 from gateway.domain.inbound import Inbound, InboundDraft, Reading
-from gateway.domain.job import Claim, Delivery, DeliveryDraft, Job, JobDraft, Receipt
+from gateway.domain.job import Claim, Commitment, Delivery, DeliveryDraft, Job, JobDraft, Receipt
 from gateway.domain.messages import Outcome
 from gateway.domain.states import JobState, StudyState
 from gateway.domain.study import Instance, Study
@@ -90,6 +90,14 @@ class Pacs(Protocol):
 
     def store(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
         """Sends objects; one receipt for each SOP Instance UID, whatever happens to the connection."""
+        ...
+
+    def read_back(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
+        """Looks what the destination has under each SOP Instance UID, and compares it with the file.
+
+        Accepted: it is the same. Rejected: it is something else. Missing: there is nothing. Unsupported: it lets nobody
+        look. Retry: it could not be asked.
+        """
         ...
 
     def echo(self) -> str:
@@ -233,8 +241,34 @@ class OutboxLedger(Protocol):
         """Due rows of one destination, oldest first, leased to the caller."""
         ...
 
-    def settle(self, delivery: Delivery, receipt: Receipt, next_try: float | None) -> None:
-        """Stores the answer: delivered, waiting until `next_try`, or dead where there is none."""
+    def settle(
+        self, delivery: Delivery, receipt: Receipt, next_try: float | None, *, proof_due: float | None = None
+    ) -> None:
+        """Stores the answer to a transfer.
+
+        Accepted is delivered, or stored where `proof_due` says when to ask for the proof; what may come again waits until
+        `next_try` and is dead where there is none; a form that is not taken is replaced by its fallback.
+        """
+        ...
+
+    def claim_proofs(self, destination: DestinationName, lease: float, limit: int) -> Sequence[Delivery]:
+        """Stored rows of one destination whose proof is due, oldest first; not due again before the lease is over."""
+        ...
+
+    def settle_proof(self, delivery: Delivery, finding: Receipt, next_try: float | None) -> None:
+        """Stores what was found: delivered, sent again or asked again at `next_try`, dead where there is none."""
+        ...
+
+    def open_commitment(self, transaction: str, deliveries: Sequence[Delivery], answer_until: float) -> None:
+        """Writes down a storage commitment transaction before it is requested; unanswered rows are due at `answer_until`."""
+        ...
+
+    def commitment(self, transaction: str) -> Commitment | None:
+        """A storage commitment transaction of ours, by its Transaction UID."""
+        ...
+
+    def close_commitment(self, transaction: str, answer: str) -> None:
+        """A transaction is answered; a second answer changes nothing."""
         ...
 
 
@@ -278,7 +312,40 @@ class ContextLedger(Protocol):
         ...
 
 
-class Ledger(IntakeLedger, RoutingLedger, JobLedger, OutboxLedger, InboxLedger, ContextLedger, Protocol):
+class RetractionLedger(Protocol):
+    """What taking results back needs."""
+
+    def job(self, job: JobId) -> Job:
+        """One job; raises NotFound."""
+        ...
+
+    def jobs_of_build(self, digest: str, since: float) -> Sequence[Job]:
+        """Jobs of a model's build (its digest, or how that begins) made since a time and not withdrawn, oldest first."""
+        ...
+
+    def deliveries_of(self, job: JobId) -> Sequence[Delivery]:
+        """All deliveries of a job, oldest first."""
+        ...
+
+    def input_instances(self, job: JobId) -> Sequence[Instance]:
+        """The instances of a job's input set."""
+        ...
+
+    def retract(self, job: JobId, notices: Sequence[DeliveryDraft], reason: str) -> bool:
+        """Withdraws a result: what has not left stays here, and the notices go out. False where it is withdrawn already."""
+        ...
+
+
+class Ledger(
+    IntakeLedger,
+    RoutingLedger,
+    JobLedger,
+    OutboxLedger,
+    RetractionLedger,
+    InboxLedger,
+    ContextLedger,
+    Protocol,
+):
     """The truth about every study, job and delivery."""
 
     def unheard(self, limit: int, back_off: float) -> Sequence[JobId]:

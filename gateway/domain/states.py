@@ -46,6 +46,8 @@ class JobState(Enum):
     QUARANTINED = "quarantined"  # refused by manifest or gate; the reason is stored
     DEAD = "dead"  # attempts used up; the reason is stored
     SUPERSEDED = "superseded"  # a newer input set of the same series took its place before it ran
+    RETRACTING = "retracting"  # withdrawn; whoever got something of it is being told
+    RETRACTED = "retracted"  # withdrawn; everybody who got something of it has been told
 
 
 class JobEvent(Enum):
@@ -62,6 +64,7 @@ class JobEvent(Enum):
     SOME_DEAD = "some delivery dead"
     REPLAYED = "replayed"
     OVERTAKEN = "overtaken"
+    RETRACTED = "retracted"
 
 
 class DeliveryState(Enum):
@@ -70,7 +73,10 @@ class DeliveryState(Enum):
     HELD = "held"  # waits until the objects it speaks of have arrived
     WAITING = "waiting"  # due at next_try
     SENDING = "sending"  # leased by a dispatcher
-    DELIVERED = "delivered"  # the destination answered for it
+    STORED = "stored"  # the destination says that it has it; the proof is due at next_try
+    DELIVERED = "delivered"  # the destination has it, proven as the site wants it proven
+    SUBSTITUTED = "substituted"  # the destination does not take this form; another is on its way instead
+    WITHDRAWN = "withdrawn"  # its result was taken back before it left
     DEAD = "dead"  # given up; replayable
 
 
@@ -83,6 +89,11 @@ class DeliveryEvent(Enum):
     ACCEPTED = "accepted"
     DEFERRED = "deferred"
     REJECTED = "rejected"
+    TAKEN = "stored, proof to come"
+    VERIFIED = "verified"
+    MISSING = "not there"
+    SUBSTITUTED = "form not taken"
+    WITHDRAWN = "withdrawn"
     REPLAYED = "replayed"
 
 
@@ -144,6 +155,16 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.UNDELIVERED, JobEvent.REPLAYED): JobState.DELIVERING,
     (JobState.QUARANTINED, JobEvent.REPLAYED): JobState.QUEUED,
     (JobState.DEAD, JobEvent.REPLAYED): JobState.QUEUED,
+    # Withdrawn before anything of it left: nobody has to be told, and it never runs again.
+    (JobState.QUEUED, JobEvent.RETRACTED): JobState.RETRACTED,
+    (JobState.RUNNING, JobEvent.RETRACTED): JobState.RETRACTED,
+    (JobState.READY, JobEvent.RETRACTED): JobState.RETRACTED,
+    (JobState.QUARANTINED, JobEvent.RETRACTED): JobState.RETRACTED,
+    (JobState.DEAD, JobEvent.RETRACTED): JobState.RETRACTED,
+    (JobState.DELIVERING, JobEvent.RETRACTED): JobState.RETRACTING,
+    (JobState.DELIVERED, JobEvent.RETRACTED): JobState.RETRACTING,
+    (JobState.UNDELIVERED, JobEvent.RETRACTED): JobState.RETRACTING,
+    (JobState.RETRACTING, JobEvent.ALL_DELIVERED): JobState.RETRACTED,
 }
 
 DELIVERY_TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] = {
@@ -154,6 +175,15 @@ DELIVERY_TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] =
     (DeliveryState.SENDING, DeliveryEvent.DEFERRED): DeliveryState.WAITING,
     (DeliveryState.SENDING, DeliveryEvent.REJECTED): DeliveryState.DEAD,
     (DeliveryState.DEAD, DeliveryEvent.REPLAYED): DeliveryState.WAITING,
+    # Where the destination must prove that it has the object: an answer to C-STORE or STOW-RS is a promise, no proof.
+    (DeliveryState.SENDING, DeliveryEvent.TAKEN): DeliveryState.STORED,
+    (DeliveryState.STORED, DeliveryEvent.VERIFIED): DeliveryState.DELIVERED,
+    (DeliveryState.STORED, DeliveryEvent.MISSING): DeliveryState.WAITING,
+    (DeliveryState.STORED, DeliveryEvent.REJECTED): DeliveryState.DEAD,
+    (DeliveryState.SENDING, DeliveryEvent.SUBSTITUTED): DeliveryState.SUBSTITUTED,
+    (DeliveryState.HELD, DeliveryEvent.WITHDRAWN): DeliveryState.WITHDRAWN,
+    (DeliveryState.WAITING, DeliveryEvent.WITHDRAWN): DeliveryState.WITHDRAWN,
+    (DeliveryState.DEAD, DeliveryEvent.WITHDRAWN): DeliveryState.WITHDRAWN,
 }
 
 

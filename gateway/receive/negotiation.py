@@ -109,7 +109,7 @@ def _agree(asked: Any, services: Collection[str], largest: int) -> Agreement:
     answer.user_information = [
         *_who_we_are(largest),
         *_one_at_a_time(items),
-        *(_as_user(roles[uid]) for uid in sorted(named & roles.keys())),
+        *(_roles(roles[uid], uid in services) for uid in sorted(named & roles.keys())),
     ]
     pdu = A_ASSOCIATE_AC()
     pdu.from_primitive(answer)
@@ -137,16 +137,20 @@ def _judge(asked: Any, services: Collection[str], roles: Mapping[str, Any]) -> P
     else:
         chosen = offered[0] if offered else None
         answer.result = _ACCEPTANCE if is_storage(asked.abstract_syntax) else _NO_SUCH_CLASS
-    if answer.result == _ACCEPTANCE and role is not None and not role.scu_role:
+    stores = asked.abstract_syntax not in services
+    if answer.result == _ACCEPTANCE and role is not None and stores and not role.scu_role:
         answer.result = _USER_REJECTION  # it would only be a provider, and so are we
     answer.transfer_syntax = [chosen or (offered[0] if offered else ImplicitVRLittleEndian)]
     return answer
 
 
-def _as_user(asked: Any) -> SCP_SCU_RoleSelectionNegotiation:
-    # PS3.7 D.3.3.4: the requestor may be what it proposed and we accept; it stays the user, we the provider.
+def _roles(asked: Any, service: bool) -> SCP_SCU_RoleSelectionNegotiation:
+    # PS3.7 D.3.3.4: the requestor may be what it proposed and we accept. Of storage it stays the user and we the provider;
+    # of a service it may be the provider that reports to us (storage commitment, PS3.4 J.3.3).
     role = SCP_SCU_RoleSelectionNegotiation()
-    role.sop_class_uid, role.scu_role, role.scp_role = asked.sop_class_uid, True, False
+    role.sop_class_uid = asked.sop_class_uid
+    role.scu_role = bool(asked.scu_role) if service else True
+    role.scp_role = bool(asked.scp_role) and service
     return role
 
 

@@ -11,11 +11,13 @@ from gateway.store.inbox import Inbox
 from gateway.store.intake import Intake
 from gateway.store.jobs import Jobs
 from gateway.store.outbox import Outbox
+from gateway.store.proofs import Proofs
 from gateway.store.reading import Reading
+from gateway.store.retractions import Retractions
 from gateway.store.routing import Routing
 
 
-class SqlLedger(Intake, Routing, Jobs, Outbox, Inbox, Context, Reading):
+class SqlLedger(Intake, Routing, Jobs, Outbox, Proofs, Retractions, Inbox, Context, Reading):
     """Implements `gateway.domain.ports.Ledger` on SQLite or PostgreSQL."""
 
     def __init__(

@@ -9,19 +9,19 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.domain.errors import NotFound
 from gateway.domain.ids import DestinationName, JobId
-from gateway.domain.job import Delivery, DeliveryDraft, Job, Payload, Receipt, Verdict
+from gateway.domain.job import Delivery, DeliveryDraft, Job, Receipt, Verdict
 from gateway.domain.ports import Clock
+from gateway.domain.roles import NOTICES
 from gateway.domain.states import DeliveryEvent, DeliveryState, JobEvent, JobState, next_delivery_state
-from gateway.store import rows, schema
+from gateway.store import progress, rows, schema
 from gateway.store.context import may_leave
 from gateway.store.engine import LeaseClock, reading, writing
 
 _DELIVERIES, _JOBS = schema.deliveries, schema.jobs
-_TERMINAL = (DeliveryState.DELIVERED.value, DeliveryState.DEAD.value)
 
 
 class Outbox:
-    """Implements `gateway.domain.ports.OutboxLedger`."""
+    """Implements the sending half of `gateway.domain.ports.OutboxLedger`."""
 
     engine: Any
     clock: Clock
@@ -46,13 +46,12 @@ class Outbox:
                 return
             rows.move_job(connection, row, JobEvent.PLANNED)
             if drafts:
-                connection.execute(insert(_DELIVERIES), [_values(draft, now) for draft in drafts])
+                connection.execute(insert(_DELIVERIES), [rows.delivery_values(draft, now) for draft in drafts])
             names = (
                 ", ".join(sorted({draft.destination for draft in drafts})) or "nowhere: the rule names no destination"
             )
             rows.tell(connection, now, row.study_uid, "deliveries planned", f"{len(drafts)} to {names}", job)
-            self._release_held(connection, job)  # a message may have no object to wait for
-            self._roll_up(connection, job)
+            progress.follow_up(connection, job, now)  # a message may have no object to wait for
 
     def hold_back(self, job: JobId, reason: str) -> None:
         """READY -> QUARANTINED: a result of which no valid message can be written does not leave."""
@@ -69,8 +68,13 @@ class Outbox:
         expired = (table.c.lease_epoch != self.lease_clock.epoch) | (table.c.lease_until < self.lease_clock.now())
         due = (table.c.state == DeliveryState.WAITING.value) & (table.c.next_try <= now)
         lost = (table.c.state == DeliveryState.SENDING.value) & expired
-        mine = (table.c.destination == destination, due | lost, may_leave(table.c.job_id))
+        # That a result is withdrawn is said whatever holds its study.
+        free = may_leave(table.c.job_id) | table.c.role.in_(NOTICES)
+        mine = (table.c.destination == destination, due | lost, free)
         query = select(table).where(*mine).order_by(table.c.id).limit(limit)
+        with reading(self.engine) as connection:  # a look costs no write: it is taken four times a second
+            if connection.execute(query.limit(1)).first() is None:
+                return []
         with writing(self.engine) as connection:
             found = connection.execute(query.with_for_update(skip_locked=True)).all()
             return [self._claim(connection, row, now, lease) for row in found]
@@ -86,27 +90,46 @@ class Outbox:
             "fence": row.fence + 1,
             "lease_epoch": self.lease_clock.epoch,
             "lease_until": self.lease_clock.now() + lease,
+            "checks": 0,
+            "transaction_uid": None,
         }
         mine = _DELIVERIES.c.id == row.id
         connection.execute(update(_DELIVERIES).where(mine).values(**values))
         return rows.to_delivery(connection.execute(select(_DELIVERIES).where(mine)).one())
 
-    def settle(self, delivery: Delivery, receipt: Receipt, next_try: float | None) -> None:
-        """Stores the answer: delivered, waiting until `next_try`, or dead where there is none. A late answer changes nothing."""
+    def settle(
+        self, delivery: Delivery, receipt: Receipt, next_try: float | None, *, proof_due: float | None = None
+    ) -> None:
+        """Stores the answer to a transfer; a late one changes nothing.
+
+        Accepted is delivered, or only stored where `proof_due` says when to ask for the proof. What may come again waits
+        until `next_try`, and is dead where there is none. A form that is not taken makes room for its fallback.
+        """
         now = self.clock.now()
         with writing(self.engine) as connection:
             row = connection.execute(select(_DELIVERIES).where(_DELIVERIES.c.id == delivery.id)).one()
             if row.state != DeliveryState.SENDING.value or row.fence != delivery.fence:
                 return
-            event = _event(receipt, next_try)
-            values = {"last_answer": receipt.answer, "next_try": next_try if next_try is not None else row.next_try}
+            event = _event(receipt, next_try, proof_due is not None, bool(row.fallbacks))
+            values: dict[str, Any] = {"last_answer": receipt.answer}
+            if event in (DeliveryEvent.ACCEPTED, DeliveryEvent.TAKEN):
+                values["stored_at"] = now
             if event is DeliveryEvent.ACCEPTED:
                 values["delivered_at"] = now
-            self._move(connection, row, event, **values)
-            if event is not DeliveryEvent.DEFERRED:
-                self._tell(connection, row, event, receipt.answer, now)
-                self._release_held(connection, row.job_id)
-                self._roll_up(connection, row.job_id)
+            due = proof_due if event is DeliveryEvent.TAKEN else next_try
+            progress.move(connection, row, event, next_try=row.next_try if due is None else due, **values)
+            progress.tell(connection, row, event, receipt.answer, now)
+            if event is DeliveryEvent.SUBSTITUTED:
+                self._send_instead(connection, row, now)
+            progress.follow_up(connection, row.job_id, now)
+
+    def _send_instead(self, connection: Connection, row: Row[Any], now: float) -> None:
+        """Other forms take the place of one that is not taken; what is on its way already is enough."""
+        table = _DELIVERIES
+        for draft in rows.to_delivery(row).draft.fallbacks:
+            mine = table.c.job_id == draft.job_id, table.c.destination == draft.destination, table.c.key == draft.key
+            if connection.execute(select(table.c.id).where(*mine)).first() is None:
+                connection.execute(insert(table).values(**rows.delivery_values(draft, now)))
 
     def replay_delivery(self, delivery: int) -> None:
         """A dead letter is tried again for its whole time; raises NotFound and IllegalTransition."""
@@ -115,59 +138,18 @@ class Outbox:
             row = connection.execute(select(_DELIVERIES).where(_DELIVERIES.c.id == delivery)).one_or_none()
             if row is None:
                 raise NotFound(f"no delivery {delivery}")
-            self._move(connection, row, DeliveryEvent.REPLAYED, attempts=0, first_try=None, next_try=now)
+            progress.move(connection, row, DeliveryEvent.REPLAYED, attempts=0, first_try=None, next_try=now)
             job = connection.execute(select(_JOBS).where(_JOBS.c.id == row.job_id)).one()
             if job.state == JobState.UNDELIVERED.value:
                 rows.move_job(connection, job, JobEvent.REPLAYED)
-            rows.tell(connection, now, job.study_uid, "delivery replayed", f"{row.role} to {row.destination}", job.id)
-
-    def _move(self, connection: Connection, row: Row[Any], event: DeliveryEvent, **values: Any) -> None:
-        state = next_delivery_state(DeliveryState(row.state), event)
-        connection.execute(update(_DELIVERIES).where(_DELIVERIES.c.id == row.id).values(state=state.value, **values))
-
-    def _tell(self, connection: Connection, row: Row[Any], event: DeliveryEvent, answer: str, now: float) -> None:
-        study = connection.execute(select(_JOBS.c.study_uid).where(_JOBS.c.id == row.job_id)).scalar_one()
-        what = "delivered" if event is DeliveryEvent.ACCEPTED else "dead letter"
-        rows.tell(connection, now, study, what, f"{row.role} to {row.destination}: {answer}", row.job_id)
-
-    def _release_held(self, connection: Connection, job: str) -> None:
-        """Messages go when every object they speak of has arrived, or has become a dead letter that somebody is told of."""
-        table = _DELIVERIES
-        of_job = table.c.job_id == job
-        on_the_way = select(table.c.id).where(
-            of_job, table.c.payload == Payload.OBJECT.value, table.c.state.not_in(_TERMINAL)
-        )
-        if connection.execute(on_the_way).first() is None:
-            held = select(table).where(of_job, table.c.state == DeliveryState.HELD.value)
-            for row in connection.execute(held).all():
-                self._move(connection, row, DeliveryEvent.UNHELD, next_try=self.clock.now())
-
-    def _roll_up(self, connection: Connection, job: str) -> None:
-        states = set(connection.execute(select(_DELIVERIES.c.state).where(_DELIVERIES.c.job_id == job)).scalars())
-        row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).one()
-        if states <= set(_TERMINAL) and row.state == JobState.DELIVERING.value:
-            dead = DeliveryState.DEAD.value in states
-            rows.move_job(connection, row, JobEvent.SOME_DEAD if dead else JobEvent.ALL_DELIVERED)
+            progress.remark(connection, row, "delivery replayed", "by request", now)
 
 
-def _values(draft: DeliveryDraft, now: float) -> dict[str, Any]:
-    state = DeliveryState.HELD if draft.held else DeliveryState.WAITING
-    return {
-        "job_id": draft.job_id,
-        "destination": draft.destination,
-        "payload": draft.payload.value,
-        "role": draft.role,
-        "key": draft.key,
-        "file": draft.file,
-        "sop_class_uid": draft.sop_class_uid,
-        "state": state.value,
-        "next_try": now,
-    }
-
-
-def _event(receipt: Receipt, next_try: float | None) -> DeliveryEvent:
+def _event(receipt: Receipt, next_try: float | None, wants_proof: bool, has_fallback: bool) -> DeliveryEvent:
     if receipt.verdict is Verdict.ACCEPTED:
-        return DeliveryEvent.ACCEPTED
+        return DeliveryEvent.TAKEN if wants_proof else DeliveryEvent.ACCEPTED
+    if receipt.verdict is Verdict.UNSUPPORTED and has_fallback:
+        return DeliveryEvent.SUBSTITUTED
     if receipt.verdict is Verdict.RETRY and next_try is not None:
         return DeliveryEvent.DEFERRED
     return DeliveryEvent.REJECTED

@@ -23,7 +23,10 @@ _DELIVERY_COLUMNS = (
     "attempts",
     "next_try",
     "last_answer",
+    "stored_at",
     "delivered_at",
+    "checks",
+    "transaction_uid",
 )
 _JOB_COLUMNS = (
     "id", "study_uid", "series_uid", "model", "model_digest", "rule", "state", "priority", "attempts_failed", "attempts_lost",
@@ -70,6 +73,15 @@ class Reading:
         table = schema.inbound
         query = _columns(table, _INBOUND_COLUMNS).order_by(table.c.id.desc()).limit(limit)
         return self._all(query.where(table.c.state.in_([state.value for state in states])) if states else query)
+
+    def stories(self, deliveries: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+        """What happened to each of these deliveries, in order."""
+        table = schema.events
+        query = _columns(table, ("at", "what", "detail", "delivery_id")).where(table.c.delivery_id.in_(deliveries))
+        found: dict[int, list[dict[str, Any]]] = {number: [] for number in deliveries}
+        for row in self._all(query.order_by(table.c.id)):
+            found[row.pop("delivery_id")].append(row)
+        return found
 
     def dead_letters(self) -> dict[str, Sequence[dict[str, Any]]]:
         """Everything that was given up or held back, and can be replayed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -107,6 +108,35 @@ def outcome_json(outcome: Outcome) -> Any:
     return json.loads(to_json(outcome))
 
 
+def delivery_values(draft: DeliveryDraft, now: float) -> dict[str, Any]:
+    """Column values of a delivery that is new."""
+    return {
+        "job_id": draft.job_id,
+        "destination": draft.destination,
+        "payload": draft.payload.value,
+        "role": draft.role,
+        "key": draft.key,
+        "file": draft.file,
+        "sop_class_uid": draft.sop_class_uid,
+        "fallbacks": [_draft_json(one) for one in draft.fallbacks],
+        "state": (DeliveryState.HELD if draft.held else DeliveryState.WAITING).value,
+        "next_try": now,
+    }
+
+
+def _draft_json(draft: DeliveryDraft) -> dict[str, Any]:
+    """A draft as a JSON column takes it; its own fallbacks are inside."""
+    inner = [_draft_json(one) for one in draft.fallbacks]
+    return dataclasses.asdict(draft) | {"payload": draft.payload.value, "fallbacks": inner}
+
+
+def _to_drafts(values: Sequence[Mapping[str, Any]]) -> tuple[DeliveryDraft, ...]:
+    return tuple(
+        DeliveryDraft(**{**value, "payload": Payload(value["payload"]), "fallbacks": _to_drafts(value["fallbacks"])})
+        for value in values
+    )
+
+
 def to_delivery(row: Row[Any]) -> Delivery:
     """A delivery's row as a record."""
     draft = DeliveryDraft(
@@ -117,6 +147,7 @@ def to_delivery(row: Row[Any]) -> Delivery:
         key=row.key,
         file=row.file,
         sop_class_uid=row.sop_class_uid,
+        fallbacks=_to_drafts(row.fallbacks or ()),
     )
     return Delivery(
         id=row.id,
@@ -126,7 +157,10 @@ def to_delivery(row: Row[Any]) -> Delivery:
         first_try=row.first_try,
         next_try=row.next_try,
         last_answer=row.last_answer,
+        stored_at=row.stored_at,
         delivered_at=row.delivered_at,
+        checks=row.checks,
+        transaction=row.transaction_uid or "",
         fence=row.fence,
     )
 
@@ -164,9 +198,12 @@ def to_context(value: Any) -> StudyContext | None:
     return None if value is None else typing.cast(StudyContext, revive(StudyContext, value))
 
 
-def tell(connection: Connection, at: float, study: str, what: str, detail: str = "", job: str = "") -> None:
+def tell(
+    connection: Connection, at: float, study: str, what: str, detail: str = "", job: str = "", delivery: int = 0
+) -> None:
     """Adds a line to a study's story."""
-    connection.execute(insert(schema.events).values(at=at, study_uid=study, job_id=job, what=what, detail=detail))
+    values = {"at": at, "study_uid": study, "job_id": job, "what": what, "detail": detail, "delivery_id": delivery}
+    connection.execute(insert(schema.events).values(**values))
 
 
 def move_study(connection: Connection, uid: str, event: StudyEvent, **values: Any) -> StudyState:

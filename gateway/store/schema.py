@@ -146,7 +146,7 @@ deliveries = Table(
     Column("job_id", ForeignKey("jobs.id"), nullable=False, index=True),
     Column("destination", String(64), nullable=False),
     Column("payload", String(16), nullable=False),
-    Column("role", String(16), nullable=False),
+    Column("role", String(32), nullable=False),
     Column("key", String(64), nullable=False, index=True),
     Column("file", String(160), nullable=False),
     Column("sop_class_uid", String(64), nullable=False, default=""),
@@ -160,8 +160,23 @@ deliveries = Table(
     Column("lease_epoch", String(64), nullable=False, default=""),
     Column("lease_until", Float),
     Column("about", JSON),  # a message: whom and what it names
+    Column("stored_at", Float),
+    Column("checks", Integer, nullable=False, default=0, server_default="0"),
+    Column("transaction_uid", String(64), index=True),
+    Column("fallbacks", JSON(none_as_null=True)),
     UniqueConstraint("job_id", "destination", "key"),
     Index("ix_deliveries_due", "destination", "state", "next_try"),
+)
+
+commitments = Table(
+    "commitments",
+    metadata,
+    # Storage commitment transactions: written before the request, so that a report finds its own after any restart.
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("destination", String(64), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("answered_at", Float),
+    Column("answer", Text, nullable=False, default=""),
 )
 
 events = Table(
@@ -173,6 +188,7 @@ events = Table(
     Column("job_id", String(32), nullable=False, default=""),
     Column("what", String(64), nullable=False),
     Column("detail", Text, nullable=False, default=""),
+    Column("delivery_id", _ROW, nullable=False, default=0, server_default="0", index=True),
 )
 
 own_objects = Table(

@@ -25,7 +25,9 @@ LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningOrthanc]:
-    with running_orthanc(tmp_path_factory.mktemp("orthanc"), {"OverwriteInstances": False}) as server:
+    with running_orthanc(
+        tmp_path_factory.mktemp("orthanc"), {"OverwriteInstances": False, "DicomAlwaysAllowGet": True}
+    ) as server:
         yield server
 
 
@@ -34,13 +36,9 @@ def pacs(request: pytest.FixtureRequest, orthanc: RunningOrthanc) -> CStorePacs 
     return by_dimse(orthanc) if request.param == "dicom" else by_web(orthanc)
 
 
-def by_dimse(orthanc: RunningOrthanc) -> CStorePacs:
-    return CStorePacs(
-        DicomDestination(
-            kind="dicom", ae_title="ORTHANC", host="127.0.0.1", port=orthanc.dicom_port, verify="readback"
-        ),
-        "HILUM",
-    )
+def by_dimse(server: RunningOrthanc, **more: object) -> CStorePacs:
+    base = {"kind": "dicom", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": server.dicom_port}
+    return CStorePacs(DicomDestination.model_validate({**base, **more}), "HILUM")
 
 
 def by_web(orthanc: RunningOrthanc) -> StowPacs:
@@ -77,16 +75,27 @@ def test_result_set_arrives_and_the_same_bytes_again_change_nothing(
         assert dataset.StudyInstanceUID in admin.studies()
 
 
-def test_verified_stow_notices_other_content_under_the_same_uid(tmp_path: Path, orthanc: RunningOrthanc) -> None:
-    """Orthanc keeps the first copy and says 200; what was sent second is not there."""
-    one = write_object(tmp_path, "taken", study="taken")
-    assert by_web(orthanc).store([one])[one.sop_instance_uid].verdict is Verdict.ACCEPTED
+@pytest.mark.parametrize("way", ["dicom", "dicomweb", "rest"])
+def test_readback_tells_same_other_and_missing(tmp_path: Path, orthanc: RunningOrthanc, way: str) -> None:
+    """Orthanc keeps the first copy and says that all is well; what was sent second is not there."""
+    pacs = (
+        by_web(orthanc)
+        if way == "dicomweb"
+        else by_dimse(orthanc, **({"orthanc": {"url": orthanc.url}} if way == "rest" else {}))
+    )
+    one, never = write_object(tmp_path, f"taken {way}", study=way), write_object(tmp_path, f"never {way}", study=way)
+    assert pacs.store([one])[one.sop_instance_uid].verdict is Verdict.ACCEPTED
+    found = pacs.read_back([one, never])
+    assert found[one.sop_instance_uid].verdict is Verdict.ACCEPTED, found
+    assert "same content" in found[one.sop_instance_uid].answer
+    assert found[never.sop_instance_uid].verdict is Verdict.MISSING
     dataset = dcmread(one.path)
     dataset.PixelData = bytes(len(dataset.PixelData))
     save(dataset, one.path)
-    receipt = by_web(orthanc).store([one])[one.sop_instance_uid]
-    assert receipt.verdict is Verdict.REJECTED
-    assert "other content" in receipt.answer
+    pacs.store([one])
+    other = pacs.read_back([one])[one.sop_instance_uid]
+    assert other.verdict is Verdict.REJECTED
+    assert "other content" in other.answer
 
 
 def test_one_bad_file_does_not_stand_in_the_way_of_the_others(tmp_path: Path, orthanc: RunningOrthanc) -> None:

@@ -32,7 +32,20 @@ from gateway.store import schema
 from gateway.store.engine import reading
 from gateway.store.ledger import SqlLedger
 from gateway.submit.jobkey import job_key
-from tests.support.ledgers import EHR, LATER, NO, PACS, YES, deliveries, draft, make_ledger, outcome
+from tests.support.ledgers import (
+    EHR,
+    LATER,
+    MISSING,
+    NO,
+    OTHER_FORM,
+    PACS,
+    YES,
+    deliveries,
+    draft,
+    make_ledger,
+    notice,
+    outcome,
+)
 from tests.support.received import instance
 
 STUDIES = ("1.2.1", "1.2.2")
@@ -40,10 +53,10 @@ STUDIES = ("1.2.1", "1.2.2")
 STEPS = [
     *["bring"] * 5, "connect", "disconnect", *["store"] * 3, *["release"] * 3, *["route"] * 4, *["plan"] * 4, "hold_back",
     *["replay_study"] * 2, "replay_job", *["claim"] * 8, "heartbeat", *["commit"] * 5, *["fail"] * 6, *["give_back"] * 3,
-    *["take_back"] * 3, *["send"] * 6, *["settle"] * 10, *["replay_delivery"] * 2, "restart",
+    *["take_back"] * 3, *["send"] * 6, *["settle"] * 10, *["prove"] * 5, *["replay_delivery"] * 2, "retract", "restart",
 ]  # fmt: skip
 WORKERS = ("w1", "w2", "w3")
-OVER = {"delivered", "dead"}
+OVER = {"delivered", "substituted", "withdrawn", "dead"}
 MAX_FAILED, MAX_LOST = 3, 4
 NONE = [0, 0, False]  # attempts failed, attempts lost, given up for good
 
@@ -179,6 +192,8 @@ class Ledger(RuleBasedStateMachine):
     def plan(self, which: int, choice: int) -> None:
         for job in self.ledger.ready_jobs():
             drafts = deliveries(job.id, (f"1.9.{int(job.id[:4], 16)}.1", f"1.9.{int(job.id[:4], 16)}.2"))
+            other = dataclasses.replace(drafts[0], key=f"{drafts[0].key}.9")
+            drafts[0] = dataclasses.replace(drafts[0], fallbacks=(other,))
             self.ledger.plan(job.id, drafts)
             self.ledger.plan(job.id, drafts)  # interrupted and done again
 
@@ -286,14 +301,31 @@ class Ledger(RuleBasedStateMachine):
     def settle(self, which: int, choice: int) -> None:
         if not self.sends:
             return
-        one, receipt = self.sends[which % len(self.sends)], (YES, YES, YES, LATER, NO)[choice % 5]
+        one, receipt = self.sends[which % len(self.sends)], (YES, YES, YES, LATER, NO, OTHER_FORM)[choice % 6]
         newest = max(other.fence for other in self.sends if other.id == one.id)
         before = self._delivery(one.id)
-        self.ledger.settle(one, receipt, self.ledger.clock.now() + 5 if receipt is LATER else None)
+        now = self.ledger.clock.now()
+        self.ledger.settle(one, receipt, now + 5 if receipt is LATER else None, proof_due=now if choice > 7 else None)
         if one.fence < newest or before["state"] != "sending":
             assert self._delivery(one.id) == before
         else:
-            assert self._delivery(one.id)["state"] in ("delivered", "waiting", "dead")
+            assert self._delivery(one.id)["state"] in OVER | {"waiting", "stored"}
+
+    def prove(self, which: int, choice: int) -> None:
+        now = self.ledger.clock.now()
+        finding = (YES, MISSING, LATER, NO)[choice // 2 % 4]
+        for one in self.ledger.claim_proofs((PACS, EHR)[choice % 2], 0, 3):
+            self.sends.append(one)  # its fence: an answer to the transfer that comes now is too late
+            self.ledger.settle_proof(one, finding, now + 5 if finding in (MISSING, LATER) else None)
+
+    def retract(self, which: int, choice: int) -> None:
+        jobs = list(self.before.jobs)
+        if jobs:
+            job = jobs[which % len(jobs)]
+            already = self.before.jobs[job]["state"] in ("retracting", "retracted", "superseded")
+            assert self.ledger.retract(JobId(job), [notice(JobId(job))], "recalled") != already
+            assert not self.ledger.retract(JobId(job), [notice(JobId(job))], "recalled")
+            self.holder.pop(job, None)
 
     def replay_delivery(self, which: int, choice: int) -> None:
         rows = list(self.before.deliveries)
@@ -355,7 +387,12 @@ class Ledger(RuleBasedStateMachine):
         for key, job in now.jobs.items():
             states = {row["state"] for row in now.deliveries.values() if row["job_id"] == key}
             if job["state"] == "delivered":
-                assert states == {"delivered"}
+                assert states <= {"delivered", "substituted"}
+                assert "delivered" in states
+            elif job["state"] == "retracting":
+                assert states - OVER or "dead" in states, "told, and not known to be"
+            elif job["state"] == "retracted":
+                assert states <= OVER - {"dead"}
             elif job["state"] == "undelivered":
                 assert "dead" in states
                 assert states <= OVER
@@ -370,7 +407,7 @@ class Ledger(RuleBasedStateMachine):
                 after = getattr(now, kind)[key]["state"]
                 assert (row["state"], after) in moves, f"{kind}: {row['state']} -> {after}"
         for key, row in self.before.deliveries.items():
-            if row["state"] == "held" and now.deliveries[key]["state"] != "held":
+            if row["state"] == "held" and now.deliveries[key]["state"] not in ("held", "withdrawn"):
                 same = [
                     other
                     for other in now.deliveries.values()

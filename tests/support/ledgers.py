@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ PACS, EHR = DestinationName("pacs"), DestinationName("ehr")
 YES = Receipt(verdict=Verdict.ACCEPTED, answer="0x0000")
 LATER = Receipt(verdict=Verdict.RETRY, answer="refused")
 NO = Receipt(verdict=Verdict.REJECTED, answer="0xA900")
+OTHER_FORM = Receipt(verdict=Verdict.UNSUPPORTED, answer="no presentation context")
+MISSING = Receipt(verdict=Verdict.MISSING, answer="not there")
 
 
 class MovedLeaseClock:
@@ -103,10 +106,15 @@ def deliveries(job: JobId, objects: tuple[str, ...] = ("1.9.1",)) -> list[Delive
     """Each object to the PACS, and a message that waits for them."""
     common = {"job_id": job, "file": "f"}
     rows = [DeliveryDraft(destination=PACS, payload=Payload.OBJECT, role="seg", key=uid, **common) for uid in objects]  # type: ignore[arg-type]
-    message = DeliveryDraft(
-        destination=EHR, payload=Payload.MESSAGE, role="oru", key="c" + job[:15], held=True, **common
-    )  # type: ignore[arg-type]
-    return [*rows, message]
+    other = DeliveryDraft(destination=EHR, payload=Payload.MESSAGE, role="oru", key="d" + job[:15], **common)  # type: ignore[arg-type]
+    return [*rows, dataclasses.replace(other, key="c" + job[:15], held=True, fallbacks=(other,))]
+
+
+def notice(job: JobId) -> DeliveryDraft:
+    """Tells the PACS that a result is withdrawn."""
+    return DeliveryDraft(
+        job_id=job, destination=PACS, payload=Payload.OBJECT, role="rejection", key="1.8" + job[:1], file="f"
+    )
 
 
 class Story:
@@ -144,6 +152,7 @@ class Story:
             JobEvent.SOME_DEAD: lambda: self.deliver(NO),
             JobEvent.REPLAYED: self.replay_job,
             JobEvent.OVERTAKEN: self.overtake,
+            JobEvent.RETRACTED: self.retract,
         }
         self.delivery_events: Mapping[DeliveryEvent, Callable[[], object]] = {
             DeliveryEvent.UNHELD: lambda: self.deliver(YES, only=PACS),
@@ -151,8 +160,13 @@ class Story:
             DeliveryEvent.LEASE_EXPIRED: lambda: self.ledger.recover(),
             DeliveryEvent.ACCEPTED: lambda: self.settle(YES, None),
             DeliveryEvent.DEFERRED: lambda: self.settle(LATER, self.ledger.clock.now() + 5),
-            DeliveryEvent.REJECTED: lambda: self.settle(NO, None),
+            DeliveryEvent.REJECTED: self.reject,
             DeliveryEvent.REPLAYED: self.replay_message,
+            DeliveryEvent.TAKEN: lambda: self.settle(YES, None, proof_due=0.0),
+            DeliveryEvent.VERIFIED: lambda: self.prove(YES, None),
+            DeliveryEvent.MISSING: lambda: self.prove(MISSING, self.ledger.clock.now()),
+            DeliveryEvent.SUBSTITUTED: lambda: self.settle(OTHER_FORM, None),
+            DeliveryEvent.WITHDRAWN: self.retract,
         }
 
     def store(self) -> None:
@@ -201,10 +215,25 @@ class Story:
         self.ledger.clock.time += 10  # type: ignore[attr-defined]
         self._deliveries = list(self.ledger.claim_deliveries(EHR, 60, 10)) or self._deliveries
 
-    def settle(self, receipt: Receipt, next_try: float | None) -> None:
+    def settle(self, receipt: Receipt, next_try: float | None, proof_due: float | None = None) -> None:
         """The EHR answers."""
         for one in self._deliveries:
-            self.ledger.settle(one, receipt, next_try)
+            self.ledger.settle(one, receipt, next_try, proof_due=proof_due)
+
+    def prove(self, finding: Receipt, next_try: float | None) -> None:
+        """Somebody looks whether the EHR has what it says it has."""
+        self.ledger.clock.time += 10  # type: ignore[attr-defined]
+        for one in self.ledger.claim_proofs(EHR, 0, 10):
+            self.ledger.settle_proof(one, finding, next_try)
+
+    def reject(self) -> None:
+        """The EHR refuses it, or turns out to have something else."""
+        self.settle(NO, None)
+        self.prove(NO, None)
+
+    def retract(self) -> None:
+        """The result is taken back, and the PACS has to be told."""
+        self.ledger.retract(self.job, [notice(self.job)], "recalled")
 
     def replay_message(self) -> None:
         """A person sends the message again."""
@@ -231,7 +260,7 @@ class Story:
         return str(self._message()["state"])
 
     def _message(self) -> dict[str, object]:
-        return next(row for row in self.ledger.list_deliveries() if row["destination"] == EHR)
+        return next(row for row in self.ledger.list_deliveries() if row["key"].startswith("c"))
 
     def _revision(self) -> int:
         return int(self.ledger.list_studies()[0]["revision"])

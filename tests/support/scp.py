@@ -10,18 +10,34 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config, build_role, evt
 from pynetdicom.sop_class import (
     ComprehensiveSRStorage,
     MRImageStorage,
     SegmentationStorage,
+    StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
 
 CLASSES = (SegmentationStorage, ComprehensiveSRStorage, MRImageStorage)
+StorageCommitmentPushModelInstance = "1.2.840.10008.1.20.1.1"
 Answer = Callable[[Any], int]
+
+
+@dataclass
+class Commits:
+    """How a peer answers storage commitment requests, in order; the last way is repeated.
+
+    ``all``, ``half`` (every second instance fails), ``none``: on another association to ``port``; ``same``: on the one that
+    asked; ``twice``; ``silent``: never; a number: the request is refused with this status.
+    """
+
+    ways: list[str | int]
+    port: int = 0  # of whom to tell
+    titles: tuple[str, str] = ("PEER", "HILUM")
 
 
 @dataclass
@@ -33,6 +49,8 @@ class Peer:
     requests: list[str] = field(default_factory=list)  # SOP Instance UID of each C-STORE
     associations: int = 0
     rejected: list[str] = field(default_factory=list)
+    transactions: list[str] = field(default_factory=list)  # Transaction UIDs that were asked for
+    statuses: list[int] = field(default_factory=list)  # of the answers to its storage commitment reports
 
 
 @contextmanager
@@ -45,14 +63,17 @@ def storage_peer(
     finds: Callable[[str], bool] | None = None,
     titles: Sequence[str] = (),
     tls: Any = None,
+    commits: Commits | None = None,
+    port: int = 0,
+    peer: Peer | None = None,
 ) -> Iterator[Peer]:
     """A storage SCP. ``answers`` are statuses in order, the last one repeated; ``"abort"`` ends the association,
     ``"silent"`` never answers.
 
     With ``find`` it also answers C-FIND from what it has stored, or as ``finds`` says. ``titles`` are the calling AE
-    titles it takes; all where there are none.
+    titles it takes; all where there are none. ``peer`` is one that has been there before, at ``port``.
     """
-    peer, script, lock, ended = Peer(), list(answers or [0]), threading.Lock(), threading.Event()
+    peer, script, lock, ended = peer or Peer(), list(answers or [0]), threading.Lock(), threading.Event()
 
     def on_store(event: Any) -> int:
         with lock:
@@ -76,6 +97,18 @@ def storage_peer(
             yield 0xFF00, event.identifier
         yield 0x0000, None
 
+    def on_action(event: Any) -> tuple[int, None]:
+        assert commits is not None
+        with lock:
+            way = commits.ways.pop(0) if len(commits.ways) > 1 else commits.ways[0]
+            peer.transactions.append(str(event.action_information.TransactionUID))
+        if isinstance(way, int):
+            return way, None
+        if way != "silent":
+            arguments = (event.assoc, event.action_information, way, commits, peer)
+            threading.Thread(target=report_commitment, args=arguments, daemon=True).start()
+        return 0, None
+
     def on_accepted(_event: Any) -> None:
         peer.associations += 1
 
@@ -86,8 +119,13 @@ def storage_peer(
     ae.add_supported_context(Verification)
     if find:
         ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    handlers = [(evt.EVT_C_STORE, on_store), (evt.EVT_C_FIND, on_find), (evt.EVT_ACCEPTED, on_accepted)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=tls)
+    if commits:
+        ae.add_supported_context(StorageCommitmentPushModel)
+    handlers = [
+        (evt.EVT_C_STORE, on_store), (evt.EVT_C_FIND, on_find), (evt.EVT_ACCEPTED, on_accepted),
+        (evt.EVT_N_ACTION, on_action),
+    ]  # fmt: skip
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls)
     assert server is not None
     peer.port = server.server_address[1]
     try:
@@ -98,6 +136,45 @@ def storage_peer(
         ended.set()
         # It looks every half second whether it should end; nobody has to wait for that.
         threading.Thread(target=server.shutdown, daemon=True).start()
+
+
+def report_commitment(association: Any, request: Dataset, way: str, commits: Commits, peer: Peer) -> None:
+    """Sends the report of a peer about what it was asked to commit itself to."""
+    failing = {"half": 2, "none": 1}.get(way, 0)
+    event = Dataset()
+    event.TransactionUID = request.TransactionUID
+    event.ReferencedSOPSequence, event.FailedSOPSequence = [], []
+    for position, item in enumerate(request.ReferencedSOPSequence):
+        if failing and position % failing == 0:
+            peer.stored.pop(item.ReferencedSOPInstanceUID, None)
+            item.FailureReason = 0x0112
+            event.FailedSOPSequence.append(item)
+        else:
+            event.ReferencedSOPSequence.append(item)
+    if way == "same":
+        peer.statuses.append(_send_report(association, event))
+        return
+    entity = AE(commits.titles[0])
+    entity.add_requested_context(StorageCommitmentPushModel)
+    for _ in range(2 if way == "twice" else 1):
+        other = entity.associate(
+            "127.0.0.1",
+            commits.port,
+            ae_title=commits.titles[1],
+            ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
+        )
+        peer.statuses.append(_send_report(other, event) if other.is_established else -1)
+        other.release()
+
+
+def _send_report(association: Any, event: Dataset) -> int:
+    kind = 2 if event.get("FailedSOPSequence") else 1
+    if kind == 1:
+        event.pop("FailedSOPSequence", None)
+    status, _ = association.send_n_event_report(
+        event, kind, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+    )
+    return int(status.get("Status", -1))
 
 
 @contextmanager

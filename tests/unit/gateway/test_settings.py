@@ -81,7 +81,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("kind: dicom, ", "", "13: destinations.pacs: kind is missing: write kind: dicom, dicomweb or hl7"),
     ("port: 4242", "port: 0", "13: destinations.pacs.port: must be greater than or equal to 1"),
     ("port: 4242, ", "", "13: destinations.pacs.port: is missing"),
-    ("results: [seg, sr, sc]", "results: [seg, srr]", "13: destinations.pacs.results.1: must be 'seg', 'sr',"),
+    ("results: [seg, sr, sc]", "results: [seg, srr]", "13: destinations.pacs.results.1: no result is called 'srr'"),
     ("results: [seg, sr, sc]", "results: seg", "13: destinations.pacs.results: must be a list: write [one, another]"),
     ("results: [seg, sr, sc]", "results: []", "13: destinations.pacs.results: must not be empty"),
     ("verify: commitment", "verfy: commitment", "13: destinations.pacs.verfy: unknown key (did you mean 'verify'?)"),

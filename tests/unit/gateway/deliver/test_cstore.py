@@ -65,7 +65,7 @@ def test_all_objects_over_one_association_byte_for_byte(tmp_path: Path) -> None:
         (0x0110, Verdict.RETRY),
         (0xA900, Verdict.REJECTED),
         (0xC000, Verdict.REJECTED),
-        (0x0122, Verdict.REJECTED),
+        (0x0122, Verdict.UNSUPPORTED),
     ],
 )
 def test_each_status_has_its_verdict(tmp_path: Path, status: int, verdict: Verdict) -> None:
@@ -106,11 +106,11 @@ def test_peer_that_always_aborts_is_not_called_for_ever(tmp_path: Path) -> None:
 
 
 def test_missing_presentation_context_is_permanent_and_named(tmp_path: Path) -> None:
-    """A class the peer does not take is rejected by name; the other object arrives."""
+    """A class the peer does not take is refused by name, and another form may do; the other object arrives."""
     objects = [write_object(tmp_path, "seg"), write_object(tmp_path, "sr", sop_class=ComprehensiveSRStorage)]
     with storage_peer(classes=[ComprehensiveSRStorage]) as peer:
         receipts = pacs(peer.port).store(objects)
-    assert verdicts(receipts) == [Verdict.REJECTED, Verdict.ACCEPTED]
+    assert verdicts(receipts) == [Verdict.UNSUPPORTED, Verdict.ACCEPTED]
     assert "Segmentation Storage" in receipts[objects[0].sop_instance_uid].answer
 
 
@@ -119,7 +119,7 @@ def test_no_presentation_context_at_all(tmp_path: Path) -> None:
     one = write_object(tmp_path, "seg", syntax=JPEG2000Lossless)
     with storage_peer(classes=[ComprehensiveSRStorage]) as peer:
         receipt = pacs(peer.port).store([one])[one.sop_instance_uid]
-    assert receipt.verdict is Verdict.REJECTED
+    assert receipt.verdict is Verdict.UNSUPPORTED
     assert "JPEG 2000" in receipt.answer
 
 
@@ -187,34 +187,22 @@ def test_duplicate_is_accepted_only_where_it_can_be_found(tmp_path: Path, found:
     assert receipt.verdict is (Verdict.ACCEPTED if found else Verdict.RETRY)
 
 
-def test_duplicate_from_a_peer_without_query_is_believed(tmp_path: Path) -> None:
-    """Nobody else makes this UID."""
+def test_duplicate_that_nobody_can_compare_is_not_accepted(tmp_path: Path) -> None:
+    """Without C-FIND and C-GET a person has to look: it may be anything under our UID."""
     one = write_object(tmp_path, "seg")
     with storage_peer([0x0111]) as peer:
         receipt = pacs(peer.port).store([one])[one.sop_instance_uid]
-    assert receipt.verdict is Verdict.ACCEPTED
-    assert "could not be looked up" in receipt.answer
+    assert receipt.verdict is Verdict.REJECTED
+    assert "neither C-FIND nor C-GET" in receipt.answer
 
 
-@pytest.mark.parametrize("verify", ["readback", "commitment"])
-def test_verified_store_needs_the_instance_to_be_found(tmp_path: Path, verify: str) -> None:
-    """A success that C-FIND does not confirm is tried again."""
-    one = write_object(tmp_path, "seg")
-    with storage_peer(find=True) as honest, storage_peer(find=True, finds=lambda _uid: False) as liar:
-        good = pacs(honest.port, verify=verify).store([one])[one.sop_instance_uid]
-        bad = pacs(liar.port, verify=verify).store([one])[one.sop_instance_uid]
-    assert good.verdict is Verdict.ACCEPTED
-    assert "found" in good.answer
-    assert bad.verdict is Verdict.RETRY
-
-
-def test_verification_that_the_peer_does_not_offer_is_said_at_once(tmp_path: Path) -> None:
-    """It is stored but cannot be verified: only the site can change that."""
+def test_implicit_is_all_that_is_offered_where_the_site_says_so(tmp_path: Path) -> None:
+    """A peer that accepts Explicit VR and then chokes on it never sees it."""
     one = write_object(tmp_path, "seg")
     with storage_peer() as peer:
-        receipt = pacs(peer.port, verify="readback").store([one])[one.sop_instance_uid]
-    assert receipt.verdict is Verdict.REJECTED
-    assert "no C-FIND" in receipt.answer
+        receipts = pacs(peer.port, transfer_syntax="implicit").store([one])
+    assert verdicts(receipts) == [Verdict.ACCEPTED]
+    assert not one.path.read_bytes().endswith(peer.stored[one.sop_instance_uid])
 
 
 def test_files_that_are_not_the_object_never_leave(tmp_path: Path, three: list[ObjectFile]) -> None:

@@ -72,7 +72,8 @@ def test_all_files_go_unchanged_in_one_request(two: list[ObjectFile]) -> None:
 def test_only_what_failed_is_tried_again(two: list[ObjectFile]) -> None:
     """202: each object has its own reason."""
     a, b = (one.sop_instance_uid for one in two)
-    with web_server(lambda _request: result(202, {a: 0xB000}, {b: 0xA700})) as web:
+    answer = result(202, {a: 0xB000}, {b: 0xA700})
+    with web_server(lambda request: answer if request.method == "POST" else Reply(405)) as web:
         receipts = pacs(web.url).store(two)
     assert receipts[a].verdict is Verdict.ACCEPTED
     assert "warning" in receipts[a].answer
@@ -86,7 +87,7 @@ def test_only_what_failed_is_tried_again(two: list[ObjectFile]) -> None:
         (0x0110, Verdict.RETRY),
         (0xA900, Verdict.REJECTED),
         (0xC122, Verdict.REJECTED),
-        (0x0122, Verdict.REJECTED),
+        (0x0122, Verdict.UNSUPPORTED),
     ],
 )
 def test_failure_reasons_are_those_of_c_store(two: list[ObjectFile], reason: int, verdict: Verdict) -> None:
@@ -184,18 +185,64 @@ def test_readback_allows_what_an_archive_may_change(tmp_path: Path) -> None:
     save(moved, tmp_path / "moved")
     for file, verdict in (("coerced", Verdict.ACCEPTED), ("moved", Verdict.REJECTED)):
         reply = part((tmp_path / file).read_bytes())
-        stored = result(200, {one.sop_instance_uid: None})
-        with web_server(lambda request, r=reply, s=stored: s if request.method == "POST" else r) as web:
-            receipt = pacs(web.url, verify="readback").store([one])[one.sop_instance_uid]
+        with web_server(lambda request, r=reply: r) as web:
+            receipt = pacs(web.url).read_back([one])[one.sop_instance_uid]
         assert receipt.verdict is verdict, file
 
 
-@pytest.mark.parametrize("reply", [Reply(404), Reply(500), Reply(200, b"junk"), part(b"junk"), Reply(0)])
-def test_readback_that_does_not_succeed_is_tried_again(two: list[ObjectFile], reply: Reply) -> None:
-    """Missing, failing, unreadable, broken."""
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        (Reply(404), Verdict.MISSING),
+        (Reply(410), Verdict.MISSING),
+        (Reply(500), Verdict.RETRY),
+        (Reply(200, b"junk"), Verdict.RETRY),
+        (part(b"junk"), Verdict.RETRY),
+        (Reply(0), Verdict.RETRY),
+    ],
+)
+def test_readback_that_does_not_succeed(two: list[ObjectFile], reply: Reply, verdict: Verdict) -> None:
+    """Missing is sent again; failing, unreadable and broken are asked for again."""
     uid = two[0].sop_instance_uid
-    with web_server(lambda request: result(200, {uid: None}) if request.method == "POST" else reply) as web:
-        assert pacs(web.url, verify="readback").store(two[:1])[uid].verdict is Verdict.RETRY
+    with web_server(lambda _request: reply) as web:
+        assert pacs(web.url).read_back(two[:1])[uid].verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("status", "found", "verdict"),
+    [
+        (200, "mine", Verdict.ACCEPTED),
+        (200, "other", Verdict.REJECTED),
+        (200, "", Verdict.MISSING),
+        (204, "", Verdict.MISSING),
+        (501, "", Verdict.UNSUPPORTED),
+    ],
+)
+def test_without_wado_the_object_is_searched_for(
+    two: list[ObjectFile], status: int, found: str, verdict: Verdict
+) -> None:
+    """501 to WADO-RS: QIDO-RS must name the instance, with its class."""
+    one = two[0]
+    classes = {"mine": one.sop_class_uid, "other": "1.2.3"}
+    match = [
+        {"00080018": {"vr": "UI", "Value": [one.sop_instance_uid]}, "00080016": {"vr": "UI", "Value": [classes[found]]}}
+    ] if found else []  # fmt: skip
+    answer = Reply(status, json.dumps(match).encode() if status == 200 else b"")
+    with web_server(lambda request: Reply(501) if "/series/" in request.path else answer) as web:
+        assert pacs(web.url).read_back([one])[one.sop_instance_uid].verdict is verdict
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_stored_with_a_warning_is_compared(tmp_path: Path, same: bool) -> None:
+    """A warning may mean anything: what is there counts."""
+    one = write_object(tmp_path, "mine")
+    other = write_object(tmp_path, "other", change={"SOPInstanceUID": one.sop_instance_uid, "PixelData": bytes(512)})
+    reply = part((one if same else other).path.read_bytes())
+    stored = result(202, {one.sop_instance_uid: 0xB000})
+    with web_server(lambda request: stored if request.method == "POST" else reply) as web:
+        receipt = pacs(web.url).store([one])[one.sop_instance_uid]
+    assert receipt.verdict is (Verdict.ACCEPTED if same else Verdict.REJECTED)
+    assert receipt.answer.startswith("0xB000")
 
 
 def test_endless_answer_is_cut_off(two: list[ObjectFile]) -> None:

@@ -1,0 +1,31 @@
+"""Storage commitment reports that come to our node on an association of the peer's own (PS3.4 J.3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydicom.dataset import Dataset
+
+from gateway.receive.receiver import Sender
+from gateway.receive.service import Command, DimseRequest, DimseResponse
+
+PUSH_MODEL = "1.2.840.10008.1.20.1"
+_UNRECOGNIZED_OPERATION = 0x0211
+
+TakeReport = Callable[[int | None, Dataset | None], int]
+"""Acts on Event Type ID and Event Information, durably, and says the status to answer with."""
+
+
+class StorageCommitmentReports:
+    """A `DimseService`: N-EVENT-REPORT of the Storage Commitment Push Model, with us as SCU. Requests are not taken."""
+
+    sop_classes = (PUSH_MODEL,)
+
+    def __init__(self, take: TakeReport) -> None:
+        self._take = take
+
+    def answer(self, request: DimseRequest, sender: Sender) -> DimseResponse:
+        """Success once the report is acted on and in the ledger; raises LedgerError, and then the peer may say it again."""
+        if request.command is not Command.N_EVENT_REPORT:
+            return DimseResponse(status=_UNRECOGNIZED_OPERATION, comment="only storage commitment reports are taken")
+        return DimseResponse(status=self._take(request.type_id, request.dataset))
