@@ -5,12 +5,13 @@
     {"error": "one sentence", "kind": "BundleInvalid"} for each that did not
 
 A model may do what it likes in here: print, leak, crash. Whoever started the process (`workers.supervisor`) limits its
-time and turns its death into a reason; the process limits its own memory, and dies with its parent.
+time and turns its death into a reason; the process limits its own memory, dies with its parent, and locks itself up
+(`workers.sandbox`) before it reads anything of a bundle.
 """
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import gc
 import json
 import logging
@@ -26,6 +27,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from gateway.domain.errors import HilumError
 from gateway.domain.messages import JobOrder, from_json, to_json
 from gateway.manifest import read_manifest
+from gateway.observe.logs import log
+from workers.sandbox.confine import confine
+from workers.sandbox.kernel import PR_SET_PDEATHSIG, prctl
+from workers.sandbox.room import Room
 
 if TYPE_CHECKING:
     from workers.infer.model import Model
@@ -33,7 +38,10 @@ if TYPE_CHECKING:
 LIBRARIES_MIB = 1024
 """What Python, torch and MONAI take before any model: 400 MiB measured, more with more threads."""
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+_DENIED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.EFBIG, errno.ENOSYS}
+"""What the sandbox answers."""
+
+_MAPPED = 8  # GiB of address space beside private memory: libraries, weights read from files, arenas of threads
 _NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 
 
@@ -81,7 +89,10 @@ class Child:
         self._tell({"stage": stage})
 
     def _fail_unexpected(self, error: Exception) -> None:
-        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY):
+        if isinstance(error, OSError) and error.errno in _DENIED and self._stage == "infer":
+            self._fail("ModelDenied", f"the model's sandbox stopped it during infer: {error.strerror}")
+            return
+        if isinstance(error, RuntimeError | OSError) and any(sign in str(error) for sign in _NO_MEMORY):
             self._fail("ModelOutOfMemory", f"the model's process ran out of memory during {self._stage}")
             return
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -101,14 +112,20 @@ class Child:
 def limit_memory(mebibytes: int) -> None:
     """Lets the process have so much private memory beside its libraries; what asks for more fails with MemoryError.
 
-    RLIMIT_DATA counts what is really private and writable. RLIMIT_AS would count every mapped library and the address
-    space that CUDA reserves.
+    RLIMIT_DATA counts what is really private and writable. RLIMIT_AS, which counts every mapped library and shared
+    memory too, is a wide fence behind it, where no CUDA driver reserves address space. Neither can be raised again.
     """
     limit = (mebibytes + LIBRARIES_MIB) * 2**20
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    _lower(resource.RLIMIT_DATA, limit)
+    if not Path("/dev/nvidiactl").exists():
+        _lower(resource.RLIMIT_AS, 2 * limit + _MAPPED * 2**30)
+
+
+def _lower(kind: int, limit: int) -> None:
+    _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    resource.setrlimit(kind, (limit, limit))
 
 
 def take_wire() -> tuple[TextIO, TextIO]:
@@ -124,7 +141,7 @@ def take_wire() -> tuple[TextIO, TextIO]:
 
 def die_with(parent: int) -> None:
     """Has the kernel kill this process when its parent dies, even by SIGKILL."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked
         os._exit(1)
 
@@ -145,9 +162,11 @@ def set_up_libraries() -> None:
 
 def main() -> None:
     """Serves orders until standard input ends."""
-    die_with(int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid())
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    parent, room = sys.argv[1:3]
+    die_with(int(parent))
     orders, answers = take_wire()
+    if missing := confine(Room.from_json(room)):
+        log(stage="worker").warning("this machine cannot close the model's sandbox", missing=missing)
     child = Child(answers)
     set_up_libraries()
     # Seconds of importing, best spent before there is an order.

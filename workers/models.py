@@ -9,14 +9,20 @@ A BUNDLE is a directory or `builtin:NAME`; without one, all that ship with Hilum
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import json
+import os
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.manifest import builtin_bundles, read_manifest, resolve_bundle
+from workers.sandbox.confine import confine
+from workers.sandbox.room import Room
 
 PACKAGE = "workers.bundles"
 
@@ -35,6 +41,7 @@ def verify(bundle: Path) -> dict[str, Any]:
     """Opens a bundle as a job would; raises BundleInvalid with what is wrong."""
     manifest = read_manifest(bundle)
     from workers.infer.model import open_model  # here, since it takes seconds
+    from workers.infer.scan import scan
 
     model = open_model(bundle)
     return {
@@ -43,6 +50,7 @@ def verify(bundle: Path) -> dict[str, Any]:
         "version": manifest.version,
         "digest": model.identity.digest,
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
+        "findings": [str(finding) for finding in scan(bundle)],
         "ok": True,
     }
 
@@ -54,15 +62,35 @@ def main() -> int:
     parser.add_argument("bundles", nargs="*", metavar="BUNDLE")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    action = prepare if arguments.action == "prepare" else verify
+    specs = arguments.bundles or [str(path) for path in builtin_bundles()]
+    if arguments.action == "prepare":
+        compileall.compile_dir(Path(__file__).parent, quiet=2)  # a model's process cannot keep what it compiles
+        return _each(prepare, specs, arguments.json)
+    with tempfile.TemporaryDirectory() as scratch:
+        return _locked_up(lambda: _each(verify, specs, arguments.json), specs, Path(scratch))
+
+
+def _locked_up(work: Callable[[], int], specs: Sequence[str], scratch: Path) -> int:
+    """Does the work in a process that can reach the bundles only; returns its exit status."""
+    child = os.fork()
+    if child == 0:
+        readable = tuple(Path(spec).resolve() for spec in specs if not spec.startswith("builtin:"))
+        confine(Room(readable=readable, writable=scratch))
+        status = work()
+        sys.stdout.flush()
+        os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _each(action: Callable[[Path], dict[str, Any]], specs: Sequence[str], as_json: bool) -> int:
     results, status = [], 0
-    for spec in arguments.bundles or [str(path) for path in builtin_bundles()]:
+    for spec in specs:
         try:
             results.append(action(resolve_bundle(spec, Path.cwd())))
         except HilumError as error:
             results.append({"bundle": spec, "ok": False, "error": error.message})
             status = status or error.exit_status
-    _print(results, arguments.json)
+    _print(results, as_json)
     return status
 
 
@@ -73,6 +101,8 @@ def _print(results: list[dict[str, Any]], as_json: bool) -> None:
     for result in results:
         if result["ok"]:
             print(f"{result['name']} {result['version']}: ready ({result['parameters']:,} parameters)")
+            for finding in result["findings"]:
+                print(f"  to know: {finding}")
         else:
             print(f"{result['bundle']}: {result['error']}", file=sys.stderr)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from gateway.domain.errors import HilumError
 from gateway.domain.messages import JobOrder, from_json, to_json
 from gateway.manifest import read_manifest
+from workers.sandbox.room import Room
 from workers.supervisor import ModelProcess
 
 
@@ -25,7 +26,7 @@ def main() -> int:
     except ValueError as error:
         print(json.dumps({"error": f"no job order on standard input: {error}", "kind": "ValueError"}))
         return 2
-    process = ModelProcess(_show)
+    process = ModelProcess(_room(order), _show)
     try:
         timeout = read_manifest(Path(order.bundle)).resources.timeout_s
         outcome = process.run(order, timeout=timeout)
@@ -36,6 +37,11 @@ def main() -> int:
         process.close()
     print(to_json(outcome))
     return 0 if outcome.status == "complete" else 1
+
+
+def _room(order: JobOrder) -> Room:
+    inputs = dict.fromkeys(Path(item.path) for item in order.inputs)
+    return Room(readable=(Path(order.bundle), *inputs), writable=Path(order.output_dir))
 
 
 def _show(stage: str) -> None:

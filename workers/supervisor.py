@@ -14,8 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.domain.errors import BundleInvalid, HilumError, ModelCrashed, ModelError, ModelOutOfMemory, ModelTimedOut
+from gateway.domain.errors import (
+    BundleInvalid,
+    HilumError,
+    ModelCrashed,
+    ModelDenied,
+    ModelError,
+    ModelOutOfMemory,
+    ModelTimedOut,
+)
 from gateway.domain.messages import JobOrder, Outcome, from_json, to_json
+from workers.sandbox.room import Room
 
 TICK = 1.0
 """Seconds between two calls of `on_wait`."""
@@ -24,16 +33,16 @@ LONGEST_ANSWER = 16 * 2**20
 """Bytes of one line from the child; more is no answer."""
 
 CHILD = (sys.executable, "-P", "-m", "workers.child")
-"""The command line of a child; the number of its parent is added."""
+"""The command line of a child; the number of its parent and its room are added."""
 
 _MOMENT = 2.0  # seconds
 
-ENVIRONMENT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HILUM_TORCH_THREADS")
+ENVIRONMENT = ("PATH", "LANG", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HILUM_TORCH_THREADS")
 ENVIRONMENT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")
 """What a model's process is told of the environment: no credentials of ledger, broker or spool."""
 
 _KINDS: dict[str, type[HilumError]] = {
-    kind.__name__: kind for kind in (BundleInvalid, ModelCrashed, ModelError, ModelOutOfMemory)
+    kind.__name__: kind for kind in (BundleInvalid, ModelCrashed, ModelDenied, ModelError, ModelOutOfMemory)
 }
 
 
@@ -44,8 +53,10 @@ class ModelProcess:
     a warm one needs a caller that lives on (prctl(2), PR_SET_PDEATHSIG).
     """
 
-    def __init__(self, on_stage: Callable[[str], None] = lambda stage: None, *, command: Sequence[str] = CHILD) -> None:
-        self._on_stage, self._command = on_stage, command
+    def __init__(
+        self, room: Room, on_stage: Callable[[str], None] = lambda stage: None, *, command: Sequence[str] = CHILD
+    ) -> None:
+        self._room, self._on_stage, self._command = room, on_stage, command
         self._process: subprocess.Popen[bytes] | None = None
         self._bundle: object = None
         self._stage = "start"
@@ -54,13 +65,14 @@ class ModelProcess:
     def start(self) -> None:
         """Starts the child ahead of the first order, so that its libraries are loaded when one comes."""
         if self._process is None:
-            self._process, self._bundle = _start(self._command), None
+            self._process, self._bundle = _start(self._command, self._room), None
 
     def run(self, order: JobOrder, *, timeout: float, on_wait: Callable[[], None] = lambda: None) -> Outcome:
         """Has one job done; ``timeout`` in seconds includes starting the process and opening the bundle.
 
         ``on_wait`` is called about every second; what it raises ends the child and passes through. Raises ModelTimedOut,
-        ModelCrashed, ModelOutOfMemory or BundleInvalid. After any of these the child is gone, with everything it started.
+        ModelCrashed, ModelDenied, ModelOutOfMemory or BundleInvalid. After any of these the child is gone, with
+        everything it started.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -72,9 +84,9 @@ class ModelProcess:
         except BaseException:  # also KeyboardInterrupt: nothing may be left running
             self.close()
             raise
-        if outcome.job_id != order.job_id:
+        if problem := _forged(outcome, order):
             self.close()
-            raise ModelCrashed("the model's process answered for another job")
+            raise ModelCrashed(f"the model's process answered {problem}")
         return outcome
 
     def close(self) -> None:
@@ -114,10 +126,15 @@ class ModelProcess:
                     raise _Late
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + TICK
+                    self._check_scratch()
                     on_wait()
                     # A process that it forked may hold the pipe open after its death.
                     if not _alive(process) and not selector.select(0):
                         raise self._death(process)
+
+    def _check_scratch(self) -> None:
+        if _size(self._room.writable) > self._room.scratch_mib * 2**20:
+            raise ModelDenied(f"the model filled its scratch of {self._room.scratch_mib} MiB during {self._stage}")
 
     def _receive(self, process: subprocess.Popen[bytes]) -> Outcome | None:
         """Reads what is there; the outcome, when it is complete. Raises the error the child reports, or its death."""
@@ -163,15 +180,27 @@ class ModelProcess:
         return ModelCrashed(f"the model's process ended with exit status {status} {during}")
 
 
+def _forged(outcome: Outcome, order: JobOrder) -> str:
+    """What is wrong with an answer; nothing may be read outside the job's folder because a model said so."""
+    if outcome.job_id != order.job_id:
+        return "for another job"
+    folder = Path(order.output_dir)
+    for item in outcome.objects:
+        file = folder / item.file
+        if Path(item.file).name != item.file or file.is_symlink() or not file.is_file():
+            return "with a result object that is no file of its folder"
+    return ""
+
+
 class _Late(Exception):
     """The deadline has passed."""
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], room: Room) -> subprocess.Popen[bytes]:
     """The child leads a session and process group of its own, so that all it starts can be ended with it."""
     try:
         process = subprocess.Popen(
-            [*command, str(os.getpid())],
+            [*command, str(os.getpid()), room.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -192,6 +221,15 @@ def _environment() -> dict[str, str]:
         if name in ENVIRONMENT or name.startswith(ENVIRONMENT_PREFIXES)
     }
     return kept | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONHASHSEED": "0"}
+
+
+def _size(folder: Path) -> int:
+    """Bytes that files take there, for real."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone in the meantime
+            total += path.lstat().st_blocks * 512
+    return total
 
 
 def _stamp(bundle: Path) -> object:

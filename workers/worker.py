@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.domain.errors import BundleInvalid, HilumError, LeaseLost, LedgerError, ModelError
+from gateway.domain.errors import BundleInvalid, HilumError, LeaseLost, LedgerError, ModelDenied, ModelError
 from gateway.domain.job import Claim
 from gateway.domain.messages import InputFile, JobOrder, Outcome
 from gateway.domain.ports import JobLedger, Spool
 from gateway.manifest import bundle_digest, read_manifest
 from gateway.observe.logs import log
+from workers.desk import Desk
 from workers.supervisor import ModelProcess
 
 _COMMIT_PATIENCE = 60.0  # seconds to wait for a ledger that is away when a result is ready
@@ -40,13 +39,13 @@ class Worker:
         heartbeat: float,
     ) -> None:
         self._owner, self._ledger, self._spool, self._bundles = owner, ledger, spool, bundles
-        self._scratch, self._lease, self._heartbeat = scratch, lease, heartbeat
-        self._process = ModelProcess()
+        self._lease, self._heartbeat = lease, heartbeat
+        self._desk = Desk.set_up(scratch)
+        self._process = ModelProcess(self._desk.room(bundles.values()))
         self._warm = ""
         self._busy = threading.Lock()
         self._stopping = threading.Event()
         self._log = log(stage="worker", owner=owner)
-        scratch.mkdir(parents=True, exist_ok=True)
 
     def prepare(self) -> None:
         """Has the model's process load its libraries before the first job comes; to be called in a thread that stays."""
@@ -76,6 +75,7 @@ class Worker:
         self.stop()
         with self._busy:
             self._process.close()
+            self._desk.clear()
 
     def _work(self) -> bool:
         if self._stopping.is_set():
@@ -90,8 +90,8 @@ class Worker:
         return True
 
     def _settle(self, claim: Claim) -> str:
-        output = Path(tempfile.mkdtemp(prefix=f"{claim.job.id}-", dir=self._scratch))
         try:
+            output = self._desk.output(claim.job.id)
             return self._commit(claim, keep_objects(self._run(claim, output), output, self._spool))
         except _Stopped:
             self._ledger.give_back(claim)
@@ -101,7 +101,7 @@ class Worker:
         except HilumError as error:
             return self._fail(claim, error)
         finally:
-            shutil.rmtree(output, ignore_errors=True)
+            self._desk.tidy(claim.job.id)
 
     def _run(self, claim: Claim, output: Path) -> Outcome:
         draft = claim.job.draft
@@ -123,7 +123,7 @@ class Worker:
             inputs=tuple(
                 InputFile(
                     sop_instance_uid=item.header.sop_instance_uid,
-                    path=str(self._spool.path(item.file)),
+                    path=str(self._desk.lay(claim.job.id, self._spool.path(item.file))),
                     sha256=item.sha256,
                 )
                 for item in instances
@@ -154,7 +154,7 @@ class Worker:
         self._warm = ""
         try:
             # Another try with the same bundle gives the same refusal; anything else may be luck.
-            state = self._ledger.fail(claim, error.message, permanent=isinstance(error, BundleInvalid))
+            state = self._ledger.fail(claim, error.message, permanent=isinstance(error, BundleInvalid | ModelDenied))
         except LedgerError as trouble:
             return f"not recorded ({trouble.message}); the lease will run out"
         kind = "model failed" if isinstance(error, ModelError) else "failed"

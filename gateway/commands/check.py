@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -54,6 +56,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("broker", lambda: _broker(settings), "install valkey or redis 7, or look at broker.url")
     yield _try("dicom node", lambda: _node(settings), "stop the other program, or set dicom.port")
     yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
+    yield _try("sandbox", _sandbox, "let the container or the kernel offer it: see docs/sandbox.md")
     for name, entry in settings.models.items():
         yield _try(f"model {name}", partial(_model, entry.bundle), "run `hilum models prepare`, or mend the bundle")
     for name in settings.destinations:
@@ -120,6 +123,18 @@ def _node(settings: Settings) -> str:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((dicom.host, dicom.port))
     return f"{dicom.ae_title} can listen on {dicom.host}:{dicom.port}"
+
+
+def _sandbox() -> str:
+    """What a model's process can be kept from on this machine; the worker's own code finds out."""
+    done = subprocess.run([sys.executable, "-m", "workers.sandbox"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return "no worker is installed here"
+    missing = json.loads(done.stdout)
+    if any("Landlock" in item or "seccomp" in item for item in missing):
+        raise ConfigurationError("this machine cannot give a model's process " + "; ".join(missing))
+    said = "models run without network, new processes or files of others"
+    return f"{said} (this machine does not give them {'; '.join(missing)})" if missing else said
 
 
 def _model(spec: str) -> str:

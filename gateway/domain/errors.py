@@ -13,6 +13,7 @@ HilumError
 │   ├── ModelCrashed            the child process died (signal, exit code)
 │   ├── ModelTimedOut           the child process ran over its time limit
 │   ├── ModelOutOfMemory        the child process ran out of memory
+│   ├── ModelDenied             the model tried what its sandbox does not allow
 │   ├── ModelOutputInvalid      NaN, wrong shape, nothing where something must be
 │   └── BundleInvalid           the bundle cannot be read, or is not the one that was admitted
 ├── GateRefused                 a result object is not right, and does not leave
@@ -120,6 +121,10 @@ class ModelTimedOut(ModelError):
 
 class ModelOutOfMemory(ModelError):
     """The model's process ran out of memory."""
+
+
+class ModelDenied(ModelError):
+    """The model tried what its sandbox does not allow."""
 
 
 class ModelOutputInvalid(ModelError):

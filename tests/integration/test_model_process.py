@@ -14,10 +14,11 @@ import numpy as np
 import psutil
 import pytest
 
-from gateway.domain.errors import ModelCrashed, ModelOutOfMemory
+from gateway.domain.errors import ModelCrashed, ModelDenied, ModelOutOfMemory
 from gateway.domain.messages import JobOrder, Outcome, from_json, to_json
 from tests.support.bundles import write_bundle
 from tests.support.series import axial, job_order, write_series
+from workers.sandbox.room import Room
 from workers.supervisor import ModelProcess
 
 VOXELS = np.zeros((8, 24, 24))
@@ -26,9 +27,9 @@ VOXELS += np.arange(24)
 
 
 @pytest.fixture
-def process() -> Iterator[ModelProcess]:
-    """A supervisor of real children."""
-    made = ModelProcess()
+def process(tmp_path: Path) -> Iterator[ModelProcess]:
+    """A supervisor of real children, which may read all that the test makes, and write in one folder."""
+    made = ModelProcess(Room(readable=(tmp_path,), writable=tmp_path / "out", scratch_mib=64))
     yield made
     made.close()
 
@@ -37,11 +38,11 @@ def order(tmp_path: Path, behaviour: str, *, memory_mib: int = 2048) -> JobOrder
     """A job on a bundle that behaves so."""
     paths = write_series(tmp_path / f"in-{behaviour}", VOXELS, axial(VOXELS.shape))
     bundle = write_bundle(tmp_path / behaviour, behaviour, memory_mib=memory_mib)
-    return job_order(paths, bundle, tmp_path / f"out-{behaviour}")
+    return job_order(paths, bundle, tmp_path / f"out/{behaviour}")
 
 
 def test_a_model_that_prints_does_not_break_the_protocol(process: ModelProcess, tmp_path: Path) -> None:
-    """Through Python, past it, and from a process of its own."""
+    """Through Python, and past it."""
     outcome = process.run(order(tmp_path, "prints"), timeout=120)
     assert outcome.status == "complete"
     assert [segment.voxels for segment in outcome.segments] == [144]
@@ -121,3 +122,54 @@ def test_bundles_are_verified_from_the_command_line(tmp_path: Path) -> None:
     assert ran.returncode == 2
     assert first["ok"] is True
     assert "not the ones its manifest pins" in second["error"]
+
+
+def confined(tmp_path: Path, *orders: JobOrder) -> ModelProcess:
+    """A supervisor whose children may read these jobs' bundles and images, and nothing else."""
+    readable = [Path(path) for each in orders for path in (each.bundle, Path(each.inputs[0].path).parent)]
+    return ModelProcess(Room(readable=tuple(readable), writable=tmp_path / "out", scratch_mib=64))
+
+
+def test_no_way_out(tmp_path: Path) -> None:
+    """A model that tries everything and swallows the errors could do none of it, and its job goes on."""
+    made = order(tmp_path, "escapes")
+    process = confined(tmp_path, made)
+    try:
+        assert process.run(made, timeout=120).status == "complete"
+    finally:
+        process.close()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error", "sentence"),
+    [
+        ("reads", ModelDenied, "the model's sandbox stopped it during infer: Permission denied"),
+        ("fills", ModelDenied, "the model filled its scratch of 64 MiB during infer"),
+        ("huge", ModelOutOfMemory, "the model's process ran out of memory during infer"),
+        ("shared", ModelOutOfMemory, "the model's process ran out of memory during infer"),
+    ],
+)
+def test_a_hostile_model_ends_with_its_reason(
+    tmp_path: Path, behaviour: str, error: type[Exception], sentence: str
+) -> None:
+    """What it did is told, nobody else is harmed."""
+    hostile = order(tmp_path, behaviour)
+    process = confined(tmp_path, hostile)
+    try:
+        with pytest.raises(error, match=sentence):
+            process.run(hostile, timeout=120)
+    finally:
+        process.close()
+
+
+def test_the_job_after_a_hostile_one_is_fine(tmp_path: Path) -> None:
+    """It gets a new process with the same room."""
+    hostile, good = order(tmp_path, "reads"), order(tmp_path, "threshold")
+    process = confined(tmp_path, hostile, good)
+    try:
+        with pytest.raises(ModelDenied):
+            process.run(hostile, timeout=120)
+        assert process.run(good, timeout=120).status == "complete"
+    finally:
+        process.close()

@@ -10,12 +10,19 @@ Their network labels every voxel above half the image's maximum, unless it misbe
     crash_once  SIGSEGV the first time, works from then on
     killed      SIGKILL, as the kernel does when memory runs out
     exits       exit status 3
-    hang        never ends; `children` starts a process of its own first, and then never ends
+    hang        never ends
     oom         asks for memory until there is none
     raises      RuntimeError
     nan         output is not a number
     shape       output has another shape
     values      labels that the manifest does not know
+
+or tries to get out:
+
+    escapes     does all that a model must not, one after another, and complains of what it could do
+    reads       /etc/passwd
+    fills       writes files until there is no room
+    huge        asks for 100 GB at once, privately; `shared` in memory that is shared
 """
 
 from __future__ import annotations
@@ -33,32 +40,77 @@ BEHAVIOURS = {
     "threshold": "pass",
     "empty": "image = image * 0",
     "slow": "MARKER.touch(); time.sleep(SECONDS)",
-    "prints": "print('to Python'); os.write(1, b'past Python\\n'); subprocess.run(['echo', 'from a child'], check=True)",
+    "prints": "print('to Python'); os.write(1, b'past Python\\n')",
     "segfault": "os.kill(os.getpid(), signal.SIGSEGV)",
     "crash_once": "if not MARKER.exists():\n            MARKER.touch()\n            os.kill(os.getpid(), signal.SIGSEGV)",
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "exits": "os._exit(3)",
     "hang": "signal.pause()",
-    "children": "MARKER.write_text(str(subprocess.Popen(['sleep', '600']).pid)); signal.pause()",
     "oom": "kept = [torch.ones(2**26) for _ in range(4096)]",
     "raises": "raise RuntimeError('no such luck')",
     "nan": "image = image * float('nan')",
     "shape": "image = image[..., 1:]",
     "values": "image = image * 7",
+    "escapes": "escape()",
+    "reads": "open('/etc/passwd').read()",
+    "fills": "fill()",
+    "huge": "torch.ones(25 * 10**9)",
+    "shared": "mmap.mmap(-1, 10**11)",
 }
 
 _NETWORK = '''"""A network for tests."""
 
+import itertools
+import mmap
 import os
+import resource
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 
 SECONDS = {seconds!r}
-MARKER = Path({marker!r})
+MARKER = Path(tempfile.gettempdir()) / "begun"
+OUTSIDE = Path(__file__).parents[2]
+ESCAPES = {{
+    "reads": lambda: open("/etc/passwd").read(),
+    "looks at other files": lambda: list(OUTSIDE.iterdir()),
+    "writes elsewhere": lambda: (OUTSIDE / "elsewhere").touch(),
+    "changes itself": lambda: Path(__file__).write_text(""),
+    "changes its input": lambda: [path.write_bytes(b"") for path in (OUTSIDE / "in-escapes").iterdir()],
+    "changes modes": lambda: os.chmod(tempfile.gettempdir(), 0o777),
+    "TCP": lambda: socket.create_connection(("127.0.0.1", 9), 1),
+    "UDP": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    "local sockets": lambda: socket.socket(socket.AF_UNIX),
+    "forks": lambda: os._exit(0) if os.fork() == 0 else None,
+    "programs": lambda: subprocess.run(["true"], check=True),
+    "becomes a program": lambda: os.execv("/bin/true", ["true"]),
+    "shoots its parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "shoots everybody": lambda: os.kill(-1, signal.SIGKILL),
+    "reads its parent": lambda: open(f"/proc/{{os.getppid()}}/environ").read(),
+    "raises its limit": lambda: resource.setrlimit(resource.RLIMIT_DATA, (-1, -1)),
+}}
+
+
+def escape():
+    done = []
+    for name, attempt in ESCAPES.items():
+        try:
+            attempt()
+            done.append(name)
+        except (OSError, ValueError):
+            pass
+    if done or os.system("true") == 0:
+        raise RuntimeError(", ".join(done) or "a shell")
+
+
+def fill():
+    for number in itertools.count():
+        (Path(tempfile.gettempdir()) / str(number)).write_bytes(bytes(2**24))
 
 
 class Network(torch.nn.Module):
@@ -86,16 +138,15 @@ def write_bundle(
 ) -> Path:
     """Writes a valid bundle with its manifest and returns the directory.
 
-    ``geometry`` is merged into the manifest's. A marker that some behaviours leave stands beside the directory, with
-    the suffix `.marker`, since a bundle that changes is another bundle.
+    ``geometry`` is merged into the manifest's. The marker that some behaviours leave is `begun` in the scratch of the
+    model's process, the only place where it may write.
     """
-    marker = str(directory.with_suffix(".marker"))
     for folder in ("configs", "models", "scripts"):
         (directory / folder).mkdir(parents=True, exist_ok=True)
     weights = save({"level": np.full(1, 0.5, dtype=np.float32)})
     (directory / "models/model.safetensors").write_bytes(weights)
     (directory / "scripts/__init__.py").touch()
-    source = _NETWORK.format(behaviour=BEHAVIOURS[behaviour], seconds=seconds, marker=marker)
+    source = _NETWORK.format(behaviour=BEHAVIOURS[behaviour], seconds=seconds)
     (directory / "scripts/network.py").write_text(source)
     (directory / "configs/metadata.json").write_text(json.dumps(_metadata()))
     (directory / "configs/inference.json").write_text(json.dumps(_config(behaviour), indent=2))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.domain.messages import ModelIdentity
 from gateway.manifest import Manifest, bundle_digest, read_manifest
+from workers.infer import scan
 
 CONFIG = Path("configs/inference.json")
 METADATA = Path("configs/metadata.json")
@@ -49,9 +51,10 @@ def open_model(bundle: Path) -> Model:
     """Reads a bundle, checks its weights against the manifest and only then loads them.
 
     Raises BundleInvalid where the manifest, the weights or the configuration are not right. The configuration and
-    scripts of a bundle are programs: whoever can write to its directory can run anything here.
+    scripts of a bundle are programs: this must be called inside the sandbox.
     """
     manifest = read_manifest(bundle)
+    scan.check(bundle)
     weights = _weights(bundle, manifest)
     digest = bundle_digest(bundle)
     try:
@@ -125,7 +128,13 @@ def _state(weights: bytes, manifest: Manifest) -> dict[str, Tensor]:
 
         state: dict[str, Tensor] = load(weights)
         return state
-    loaded: dict[str, Tensor] = torch.load(BytesIO(weights), map_location="cpu", weights_only=True)
+    try:
+        loaded: dict[str, Tensor] = torch.load(BytesIO(weights), map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise BundleInvalid(
+            f"{manifest.weights.file} holds more than tensors, so it is not read: save a state dict, or safetensors",
+            code="unsafe_weights",
+        ) from None
     return loaded
 
 

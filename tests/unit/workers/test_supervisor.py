@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.domain.errors import BundleInvalid, ModelCrashed, ModelOutOfMemory, ModelTimedOut
+from gateway.domain.errors import BundleInvalid, ModelCrashed, ModelDenied, ModelOutOfMemory, ModelTimedOut
 from gateway.domain.messages import InputFile, JobOrder
+from workers.sandbox.room import Room
 from workers.supervisor import ModelProcess
 
 CHILD = """
@@ -46,8 +47,16 @@ for line in sys.stdin:
     if what == "bundle": say(error="the bundle is wrong", kind="BundleInvalid")
     if what == "kind": say(error="x", kind="SystemExit")
     if what == "other": order["job_id"] = "another"
+    objects = [{"file": order["output_dir"] + "/bundle/hilum.yaml"}] if what == "forges" else []
+    if what == "fills":
+        scratch = json.loads(sys.argv[2])[1]
+        os.makedirs(scratch, exist_ok=True)
+        open(scratch + "/big", "wb").write(bytes(2 * 2**20))
+        signal.pause()
     flags = [str(os.getpid()), *sorted(os.environ), str(len(order["inputs"]))]
-    say(outcome={"job_id": order["job_id"], "status": "complete", "model": MODEL, "flags": flags, "version": 1})
+    say(outcome={"job_id": order["job_id"], "status": "complete", "model": MODEL, "flags": flags, "version": 1,
+        "objects": [{"role": "seg", "sop_class_uid": "1", "sop_instance_uid": "1", "series_uid": "1", "sha256": "",
+                     "size": 1, **item} for item in objects]})
     if what == "dies later": os._exit(5)
 """
 
@@ -60,10 +69,15 @@ def child(tmp_path: Path) -> list[str]:
     return [sys.executable, str(script)]
 
 
+def room(tmp_path: Path) -> Room:
+    """What the children could be given; none of them asks."""
+    return Room(readable=(), writable=tmp_path / "scratch", scratch_mib=1)
+
+
 @pytest.fixture
-def process(child: list[str]) -> Iterator[ModelProcess]:
+def process(child: list[str], tmp_path: Path) -> Iterator[ModelProcess]:
     """A supervisor of such a child."""
-    made = ModelProcess(command=child)
+    made = ModelProcess(room(tmp_path), command=child)
     yield made
     made.close()
 
@@ -131,6 +145,8 @@ def test_an_order_larger_than_a_pipe_arrives(process: ModelProcess, bundle: Path
         ("nonsense", ModelCrashed, "the model's process said something unknown during infer"),
         ("kind", ModelCrashed, "the model's process said something unknown during infer"),
         ("other", ModelCrashed, "the model's process answered for another job"),
+        ("forges", ModelCrashed, "the model's process answered with a result object that is no file of its folder"),
+        ("fills", ModelDenied, "the model filled its scratch of 1 MiB during infer"),
         ("memory", ModelOutOfMemory, "the model's process ran out of memory during infer"),
         ("bundle", BundleInvalid, "the bundle is wrong"),
     ],
@@ -179,10 +195,10 @@ def test_waiting_can_be_broken_off(process: ModelProcess, bundle: Path) -> None:
     assert all(_gone(pid) for pid in seen)
 
 
-def test_stages_are_told_as_they_begin(child: list[str], bundle: Path) -> None:
+def test_stages_are_told_as_they_begin(child: list[str], bundle: Path, tmp_path: Path) -> None:
     """The caller can show how far a job is."""
     stages: list[str] = []
-    process = ModelProcess(stages.append, command=child)
+    process = ModelProcess(room(tmp_path), stages.append, command=child)
     process.run(order("one", bundle), timeout=30)
     process.close()
     assert stages == ["infer"]
@@ -196,10 +212,10 @@ def test_closing_ends_the_child(process: ModelProcess, bundle: Path) -> None:
     assert _gone(pid)
 
 
-def test_a_child_that_cannot_be_started_is_an_error(bundle: Path) -> None:
+def test_a_child_that_cannot_be_started_is_an_error(bundle: Path, tmp_path: Path) -> None:
     """Not an exception that nobody expects."""
     with pytest.raises(ModelCrashed, match="cannot be started"):
-        ModelProcess(command=["/nonexistent/python"]).run(order("one", bundle), timeout=5)
+        ModelProcess(room(tmp_path), command=["/nonexistent/python"]).run(order("one", bundle), timeout=5)
 
 
 def _gone(pid: int) -> bool:

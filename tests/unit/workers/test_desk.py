@@ -1,0 +1,46 @@
+"""What a worker lays out for a model, and what is left when workers die."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+from workers.desk import Desk
+
+
+def test_inputs_are_links_that_the_model_may_not_write(tmp_path: Path) -> None:
+    """No copy is made, and the folder of inputs is not beneath the one that is writable."""
+    file = tmp_path / "spool" / "abc"
+    file.parent.mkdir()
+    file.write_bytes(b"pixels")
+    desk = Desk.set_up(tmp_path / "work")
+    laid = desk.lay("job", file)
+    room = desk.room([tmp_path / "bundle"])
+    assert laid.samefile(file)
+    assert room.writable not in laid.parents
+    assert any(readable in laid.parents for readable in room.readable)
+    assert desk.lay("job", file) == laid
+
+
+def test_a_job_leaves_nothing(tmp_path: Path) -> None:
+    """Neither its inputs' links nor its results; a file that is gone is found missing by loading, not here."""
+    desk = Desk.set_up(tmp_path / "work")
+    (desk.output("job") / "seg.dcm").write_bytes(b"x")
+    assert not desk.lay("job", tmp_path / "gone").exists()
+    assert list(desk.output("job").iterdir()) == []
+    desk.tidy("job")
+    assert not any(path.is_file() for path in desk.folder.rglob("*"))
+
+
+def test_desks_of_dead_workers_of_this_machine_are_cleared(tmp_path: Path) -> None:
+    """Those of the living and of other machines stay."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = {name: tmp_path / name for name in (f"{socket.gethostname()}-{gone.pid}", "elsewhere-1")}
+    names["parent"] = tmp_path / f"{socket.gethostname()}-{os.getppid()}"
+    for folder in names.values():
+        (folder / "in").mkdir(parents=True)
+    Desk.set_up(tmp_path)
+    assert [folder.exists() for folder in names.values()] == [False, True, True]
