@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 
 from gateway.deliver.commitment import CommitmentReports, StorageCommitment
 from gateway.deliver.cstore import CStorePacs
-from gateway.deliver.dimse import Dialer
+from gateway.deliver.dimse import Dialer, NoAssociation
 from gateway.deliver.dispatch import Dispatcher, Limits, Prove, by_reading_back, through_ehr, through_pacs
-from gateway.deliver.settings import DicomDestination, DicomwebDestination
+from gateway.deliver.settings import DicomDestination, DicomTimeouts, DicomwebDestination
 from gateway.deliver.stow import StowPacs
-from gateway.domain.errors import BundleInvalid, ConfigurationError
-from gateway.domain.ids import DestinationName, ModelName, Sha256
+from gateway.domain.errors import BundleInvalid, ConfigurationError, NoAnswer
+from gateway.domain.ids import AETitle, DestinationName, ModelName, Sha256
 from gateway.domain.job import Job, Priority
 from gateway.domain.ports import Broker, Ehr, Pacs
-from gateway.domain.study import Header
+from gateway.domain.study import Header, Study
+from gateway.hold.cfind import CFindSource
+from gateway.hold.holder import Holder, Wish
+from gateway.hold.inquirer import Inquirer, Source
+from gateway.hold.qido import QidoSource
+from gateway.hold.settings import Query, WebQuery
 from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.pipeline import Compose, Pipeline
+from gateway.receive.admission import is_peer
 from gateway.receive.commitment import StorageCommitmentReports
 from gateway.receive.dimse import DimseNode
 from gateway.receive.receiver import Receiver
@@ -26,7 +36,7 @@ from gateway.report.mllp import MllpEhr
 from gateway.report.oru import OruContent, build
 from gateway.report.settings import Hl7Destination
 from gateway.route.rules import compile_expression
-from gateway.route.selection import Model, RoutingRule
+from gateway.route.selection import Model, RoutingRule, matching, unmet
 from gateway.settings import Destination, Settings
 from gateway.store.ledger import SqlLedger, open_ledger
 from gateway.store.spool import LocalSpool
@@ -81,14 +91,79 @@ def make_rules(settings: Settings) -> list[RoutingRule]:
             run=tuple(ModelName(name) for name in rule.run),
             deliver=tuple(DestinationName(name) for name in rule.deliver),
             priority=Priority[rule.priority.upper()],
+            require=tuple(
+                compile_expression(text, f"rules.{number}.hold.require (rule {rule.name!r})")
+                for text in rule.hold.require
+            ),
         )
         for number, rule in enumerate(settings.rules)
     ]
 
 
-def make_pipeline(settings: Settings, ledger: SqlLedger, spool: LocalSpool, broker: Broker) -> Pipeline:
+def make_inquiries(settings: Settings, ledger: SqlLedger, tell: Callable[[], None]) -> dict[Query, Inquirer]:
+    """Who asks each source that a peer names; ``tell`` is called after each answer. Raises ConfigurationError."""
+    queries = dict.fromkeys(peer.query for peer in settings.dicom.peers if peer.query)
+    return {query: Inquirer(make_source(query, settings), ledger, SystemClock(), tell) for query in queries}
+
+
+def make_source(query: Query, settings: Settings) -> Source:
+    """Whoever can say how much there is of a study; raises ConfigurationError."""
+    if isinstance(query, WebQuery):
+        return QidoSource(query)
+    times = DicomTimeouts(connect=query.timeout, acse=query.timeout, dimse=query.timeout, network=query.timeout)
+    peer = DicomDestination(
+        kind="dicom", ae_title=query.ae_title, host=query.host, port=query.port, tls=query.tls, timeouts=times
+    )
+    dialer = Dialer(peer, settings.dicom.ae_title)
+
+    @contextmanager
+    def associate(contexts: Sequence[PresentationContext]) -> Iterator[Association]:
+        try:
+            with dialer.association(contexts) as association:
+                yield association
+        except NoAssociation as error:
+            raise NoAnswer(error.receipt.answer) from error
+
+    return CFindSource(query.ae_title, associate)
+
+
+def make_holder(
+    settings: Settings, ledger: SqlLedger, rules: Sequence[RoutingRule], inquiries: Mapping[Query, Inquirer]
+) -> Holder:
+    """Weighs the evidence about open studies, each by the rules that it meets."""
+    holds = {rule.name: rule.hold for rule in settings.rules}
+
+    def wishes(study: Study) -> Sequence[Wish]:
+        found = [
+            Wish(hold=holds[rule.name], required=len(rule.require), unmet=unmet(study, rule))
+            for rule in matching(study, rules)
+        ]
+        return found or [Wish(hold=settings.hold)]
+
+    def inquiry_of(title: AETitle, address: str) -> Inquirer | None:
+        peers = (peer for peer in settings.dicom.peers if peer.query and is_peer(peer, title, address))
+        peer = next(peers, None)
+        return inquiries[peer.query] if peer and peer.query else None
+
+    return Holder(
+        ledger,
+        SystemClock(),
+        holds=[*holds.values(), settings.hold],
+        wishes=wishes,
+        inquiry_of=inquiry_of,
+        inquiries=list(inquiries.values()),
+    )
+
+
+def make_pipeline(
+    settings: Settings,
+    ledger: SqlLedger,
+    spool: LocalSpool,
+    broker: Broker,
+    inquiries: Mapping[Query, Inquirer] | None = None,
+) -> Pipeline:
     """The pipeline with everything it needs."""
-    models = make_models(settings)
+    models, rules = make_models(settings), make_rules(settings)
     archives = {
         DestinationName(name): item
         for name, item in settings.destinations.items()
@@ -98,11 +173,9 @@ def make_pipeline(settings: Settings, ledger: SqlLedger, spool: LocalSpool, brok
         ledger=ledger,
         spool=spool,
         broker=broker,
-        clock=SystemClock(),
-        rules=make_rules(settings),
+        holder=make_holder(settings, ledger, rules, inquiries or {}),
+        rules=rules,
         models=models,
-        holds={rule.name: rule.hold for rule in settings.rules},
-        default_hold=settings.hold,
         roles={name: frozenset(item.roles) for name, item in archives.items()},
         fallbacks={name: item.substitutes for name, item in archives.items()},
         messages={

@@ -8,16 +8,16 @@ again: state is in the ledger only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.deliver import plan
 from gateway.domain.errors import ConfigurationError, MessageInvalid
 from gateway.domain.ids import DestinationName, JobId, ModelName
 from gateway.domain.job import DeliveryDraft, Job, Payload
-from gateway.domain.ports import Broker, Clock, Ledger, Spool, StudyRecord
+from gateway.domain.ports import Broker, Ledger, Spool
 from gateway.domain.study import Header, Series
 from gateway.hold import assembly
-from gateway.hold.settings import Hold
+from gateway.hold.holder import Holder
 from gateway.observe.logs import log
 from gateway.route import selection
 from gateway.submit.jobkey import job_key
@@ -36,14 +36,17 @@ class Pipeline:
     ledger: Ledger
     spool: Spool
     broker: Broker
-    clock: Clock
     rules: Sequence[selection.RoutingRule]
     models: Mapping[ModelName, selection.Model]
-    holds: Mapping[str, Hold]  # rule name -> how long it waits
-    default_hold: Hold
+    holder: Holder
     roles: Mapping[DestinationName, frozenset[str]]  # what each PACS destination takes
     fallbacks: Mapping[DestinationName, plan.Fallbacks]  # and what it is sent instead of what it does not take
     messages: Mapping[DestinationName, Compose]  # how each EHR destination is written to
+
+    @property
+    def next_look(self) -> float:
+        """When time alone may next make something due, in seconds since the epoch."""
+        return self.holder.next_look
 
     def advance(self) -> None:
         """One round through every stage."""
@@ -54,15 +57,12 @@ class Pipeline:
 
     def release_due(self) -> None:
         """Hold: studies whose evidence says that they are complete."""
-        now = self.clock.now()
-        for record in self.ledger.open_studies():
-            if isinstance(assembly.decide(record, self._shortest_hold(), now), assembly.Wait):
-                continue  # no rule could release it yet: no need to read its instances
-            verdict = assembly.decide(record, self._hold_for(record), now)
-            if isinstance(verdict, assembly.Release) and self.ledger.release(
-                record.uid, record.revision, verdict.reason
-            ):
-                log(stage="hold").info("study released", study_uid=record.uid, reason=verdict.reason)
+        for record, verdict in self.holder.verdicts():
+            if isinstance(verdict, assembly.Release):
+                if self.ledger.release(record.uid, record.revision, verdict.reason, verdict.flags):
+                    log(stage="hold").info("study released", study_uid=record.uid, reason=verdict.reason)
+            elif isinstance(verdict, assembly.Quarantine):
+                self.ledger.quarantine_study(record.uid, record.revision, verdict.reason, verdict.flags)
 
     def route_complete(self) -> None:
         """Route: complete studies to jobs, or to none and why."""
@@ -70,9 +70,10 @@ class Pipeline:
             study = self.ledger.study(record.uid)
             decision = selection.decide(study, self.rules, self.models, _key)
             if decision.quarantine:
-                self.ledger.quarantine_study(record.uid, record.revision, decision.reason)
+                self.ledger.quarantine_study(record.uid, record.revision, decision.reason, record.flags)
                 continue
-            self.ledger.route(record.uid, record.revision, decision.jobs, decision.reason)
+            jobs = [replace(job, flags=(*record.flags, *job.flags)) for job in decision.jobs]
+            self.ledger.route(record.uid, record.revision, jobs, decision.reason)
             log(stage="route").info(
                 "study routed", study_uid=record.uid, jobs=len(decision.jobs), reason=decision.reason
             )
@@ -94,14 +95,6 @@ class Pipeline:
         """Jobs whose worker has gone silent are queued again."""
         for job_id in self.ledger.take_back():
             log(stage="submit").warning("lease lost", job_id=job_id)
-
-    def _shortest_hold(self) -> Hold:
-        return assembly.shortest([*self.holds.values(), self.default_hold])
-
-    def _hold_for(self, record: StudyRecord) -> Hold:
-        study = self.ledger.study(record.uid)
-        holds = [self.holds[rule.name] for rule in selection.matching(study, self.rules)]
-        return assembly.longest(holds, self.default_hold)
 
     def _write_messages(self, job: Job) -> list[DeliveryDraft]:
         names = [name for name in job.draft.deliver if name in self.messages]

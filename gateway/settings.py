@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gateway.deliver.settings import DicomDestination, DicomwebDestination
 from gateway.domain.errors import ConfigurationError
-from gateway.hold.settings import Hold
-from gateway.receive.settings import DicomSettings
+from gateway.hold.settings import Hold, Query, RuleHold
+from gateway.receive.settings import DicomSettings, Peer
 from gateway.report.settings import Hl7Destination
 from gateway.route.rules import compile_expression
 from gateway.route.settings import ModelEntry, Name, Rule
@@ -50,7 +50,19 @@ class SpoolSettings(BaseModel):
 class SiteRule(Rule):
     """A rule with its way of waiting."""
 
-    hold: Hold = Hold()
+    hold: RuleHold = RuleHold()
+
+
+class SitePeer(Peer):
+    """A sender, and whom to ask about what it sends."""
+
+    query: Query | None = None
+
+
+class SiteDicom(DicomSettings):
+    """The DICOM node among its peers."""
+
+    peers: tuple[SitePeer, ...] = ()
 
 
 Destination = Annotated[DicomDestination | DicomwebDestination | Hl7Destination, Field(discriminator="kind")]
@@ -62,7 +74,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_dir: Path = Path("./data")
-    dicom: DicomSettings = DicomSettings()
+    dicom: SiteDicom = SiteDicom()
     http: HttpSettings = HttpSettings()
     ledger: LedgerSettings = LedgerSettings()
     broker: BrokerSettings = BrokerSettings()
@@ -107,11 +119,9 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _conditions_compile(self) -> Self:
         for number, rule in enumerate(self.rules):
-            where = f"rules.{number}.when"
-            try:
-                compile_expression(rule.when, where)
-            except ConfigurationError as error:
-                raise _Misplaced(where, error.message.removeprefix(f"{where}: ")) from error
+            _compiles(rule.when, f"rules.{number}.when")
+            for place, text in enumerate(rule.hold.require):
+                _compiles(text, f"rules.{number}.hold.require.{place}")
         return self
 
     @property
@@ -126,6 +136,13 @@ class _Misplaced(ValueError):
     def __init__(self, where: str, message: str) -> None:
         super().__init__(message)
         self.where = where
+
+
+def _compiles(text: str, where: str) -> None:
+    try:
+        compile_expression(text, where)
+    except ConfigurationError as error:
+        raise _Misplaced(where, error.message.removeprefix(f"{where}: ")) from error
 
 
 def _known(kind: str, name: str, names: dict[str, Any], where: str) -> None:
@@ -208,6 +225,7 @@ _FIXES = {
 }
 
 _FORMS = {
+    ("dicom", "url"): "write http://HOST:PORT/PATH without user, password and query",
     ("ledger", "url"): "write sqlite, or postgresql+psycopg://USER@HOST/DATABASE",
     ("broker", "url"): "write embedded, or redis://HOST:6379/0",
     ("destinations", "url"): "write http://HOST:PORT/PATH without user, password and query",
@@ -226,6 +244,8 @@ def _yaml_path(location: tuple[Any, ...]) -> tuple[Any, ...]:
     # pydantic names the chosen member of a discriminated union inside the path; the file does not.
     if location[:1] == ("destinations",) and len(location) > 2 and location[2] in ("dicom", "dicomweb", "hl7"):
         location = location[:2] + location[3:]
+    if location[3:4] == ("query",) and location[4:5] in (("dimse",), ("web",)):
+        location = location[:4] + location[5:]
     return location[:-1] if location[-1:] == ("[key]",) else location
 
 

@@ -18,13 +18,14 @@ from types import FrameType
 from gateway import bootstrap
 from gateway.domain.errors import HilumError
 from gateway.observe.logs import configure, log
+from gateway.pipeline import Pipeline
 from gateway.settings import Settings, read_settings
 from gateway.store.ledger import SqlLedger
 from gateway.store.lock import exclusive
 from gateway.submit.broker import CeleryBroker
 from gateway.submit.embedded import EmbeddedBroker, die_with_parent
 
-_ROUND = 0.2  # seconds between rounds of the pipeline
+_ROUND, _SHORTEST = 0.2, 0.01  # seconds between rounds of the pipeline, at most and at least
 _WORKER_GRACE = 15.0  # seconds a worker gets to give its job back
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds before a dead worker is started again
 STATUS_FILE = "serve.json"
@@ -47,7 +48,12 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         url = broker.url if broker else settings.broker.url
         bell = CeleryBroker(url)
         stack.callback(bell.close)
-        pipeline = bootstrap.make_pipeline(settings, ledger, spool, bell)
+        wake = threading.Event()
+        inquiries = bootstrap.make_inquiries(settings, ledger, wake.set)
+        for inquirer in inquiries.values():
+            inquirer.start()
+            stack.callback(inquirer.stop)
+        pipeline = bootstrap.make_pipeline(settings, ledger, spool, bell, inquiries)
         node = bootstrap.make_node(settings, ledger, spool)
         node.start()
         stack.callback(node.stop)
@@ -62,7 +68,8 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         stack.callback(status.remove)
         status.write()
         log().info("ready", dicom_port=node.port, workers=workers)
-        _run(stop, settings, pipeline.advance, [pipeline.take_back_lost], [broker, *crew], status)
+        rounds = _Rounds(stop, wake, pipeline)
+        _run(rounds, settings, [pipeline.take_back_lost], [broker, *crew], status)
         log().info("stopping")
 
 
@@ -153,17 +160,34 @@ class _Status:
         self._file.unlink(missing_ok=True)
 
 
+class _Rounds:
+    """When the pipeline goes round: every so often, at once after news, and just when a study may become due."""
+
+    def __init__(self, stop: threading.Event, wake: threading.Event, pipeline: Pipeline) -> None:
+        self._stop, self._wake, self._pipeline = stop, wake, pipeline
+
+    def advance(self) -> None:
+        """One round."""
+        self._pipeline.advance()
+
+    def wait(self) -> bool:
+        """Waits for the next round; False when there is none."""
+        pause = min(_ROUND, max(_SHORTEST, self._pipeline.next_look - time.time()))
+        if self._wake.wait(pause):
+            self._wake.clear()
+        return not self._stop.is_set()
+
+
 def _run(
-    stop: threading.Event,
+    rounds: _Rounds,
     settings: Settings,
-    advance: Callable[[], None],
     reconcile: list[Callable[[], None]],
     watched: list[EmbeddedBroker | WorkerProcess | None],
     status: _Status,
 ) -> None:
     next_reconcile = 0.0
-    while not stop.wait(_ROUND):
-        _guarded(advance)
+    while rounds.wait():
+        _guarded(rounds.advance)
         if any([_guarded(part.revive) for part in watched if part is not None]):
             status.write()
         if time.monotonic() >= next_reconcile:

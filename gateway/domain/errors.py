@@ -7,7 +7,8 @@ HilumError
 │   ├── NotDicom                bytes that are not a DICOM dataset, or too broken to read its header
 │   ├── DatasetMismatch         the dataset is not what the command said it is
 │   ├── UpperLayerError         bytes that are not the DICOM upper layer protocol, or more of them than we take
-│   └── ConnectionLost          the connection ended, or was silent or slow for too long
+│   ├── ConnectionLost          the connection ended, or was silent or slow for too long
+│   └── NoAnswer                a source does not answer a question, or not with anything that can be used
 ├── InputRefused                well-formed images that a model must not be run on
 ├── ModelError                  the model or its process failed
 │   ├── ModelCrashed            the child process died (signal, exit code)
@@ -97,6 +98,12 @@ class UpperLayerError(PeerError):
 
 class ConnectionLost(PeerError):
     """The connection to the peer is lost."""
+
+
+class NoAnswer(PeerError):
+    """The source gives no answer that can be used."""
+
+    retryable = True
 
 
 class InputRefused(HilumError):

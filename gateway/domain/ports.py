@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.domain.context import Fact, Key, StudyContext
-from gateway.domain.ids import AssociationId, DestinationName, InstanceUID, JobId, StudyUID
+from gateway.domain.evidence import Evidence
+from gateway.domain.ids import AETitle, AssociationId, DestinationName, InstanceUID, JobId, StudyUID
 from gateway.domain.inbound import Inbound, InboundDraft, Reading
 from gateway.domain.job import Claim, Commitment, Delivery, DeliveryDraft, Job, JobDraft, Receipt
 from gateway.domain.messages import Outcome
@@ -130,6 +131,8 @@ class StudyRecord:
     all_released: bool  # every association that carried instances of it was released in good order
     reason: str  # why it was released, not routed, or quarantined
     released_at: float | None
+    evidence: int = 0  # grows with every piece of evidence about it
+    flags: tuple[str, ...] = ()  # what a reader of its results must know
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +172,28 @@ class IntakeLedger(Protocol):
         """Studies that wait to be released."""
         ...
 
-    def release(self, study: StudyUID, revision: int, reason: str) -> bool:
+    def release(self, study: StudyUID, revision: int, reason: str, flags: Sequence[str] = ()) -> bool:
         """OPEN -> COMPLETE, unless an instance came since `revision` was read."""
+        ...
+
+
+class EvidenceLedger(Protocol):
+    """What weighing evidence needs."""
+
+    def add_evidence(self, study: StudyUID, evidence: Evidence) -> None:
+        """Writes down what somebody says about a study, whether or not any of it has arrived."""
+        ...
+
+    def evidence(self, study: StudyUID) -> Sequence[Evidence]:
+        """All that was said about a study, in the order in which it came."""
+        ...
+
+    def senders(self, study: StudyUID) -> Sequence[tuple[AETitle, str]]:
+        """Calling AE title and address of everybody who has sent instances of it."""
+        ...
+
+    def own_series(self, study: StudyUID) -> frozenset[str]:
+        """Series Instance UIDs of results that Hilum made for it."""
         ...
 
 
@@ -189,8 +212,8 @@ class RoutingLedger(Protocol):
         """COMPLETE -> ROUTED or UNROUTED with its jobs, in one transaction; returns the jobs that are new."""
         ...
 
-    def quarantine_study(self, study: StudyUID, revision: int, reason: str) -> None:
-        """COMPLETE -> QUARANTINED."""
+    def quarantine_study(self, study: StudyUID, revision: int, reason: str, flags: Sequence[str] = ()) -> None:
+        """OPEN or COMPLETE -> QUARANTINED, unless an instance came since `revision` was read."""
         ...
 
 
@@ -338,6 +361,7 @@ class RetractionLedger(Protocol):
 
 class Ledger(
     IntakeLedger,
+    EvidenceLedger,
     RoutingLedger,
     JobLedger,
     OutboxLedger,

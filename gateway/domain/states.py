@@ -124,6 +124,7 @@ class IllegalTransition(HilumError):
 STUDY_TRANSITIONS: dict[tuple[StudyState, StudyEvent], StudyState] = {
     (StudyState.OPEN, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
     (StudyState.OPEN, StudyEvent.RELEASED): StudyState.COMPLETE,
+    (StudyState.OPEN, StudyEvent.HELD_BACK): StudyState.QUARANTINED,  # incomplete at the upper limit of waiting
     (StudyState.COMPLETE, StudyEvent.INSTANCE_STORED): StudyState.OPEN,
     (StudyState.COMPLETE, StudyEvent.JOBS_MADE): StudyState.ROUTED,
     (StudyState.COMPLETE, StudyEvent.NOTHING_TO_RUN): StudyState.UNROUTED,

@@ -108,3 +108,8 @@ def _is_of(peer: Peer, shown: Certificate | None) -> bool:
         return False
     named = peer.certificate_name is None or peer.certificate_name in shown.names
     return named and peer.certificate_fingerprint in (None, shown.sha256)
+
+
+def is_peer(peer: Peer, calling: AETitle, address: str) -> bool:
+    """Whether a sender that was admitted is this peer."""
+    return peer.ae_title == calling and ipaddress.ip_address(address) in ipaddress.ip_network(peer.host)

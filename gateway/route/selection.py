@@ -31,6 +31,7 @@ class RoutingRule:
     run: tuple[ModelName, ...]
     deliver: tuple[DestinationName, ...]
     priority: Priority
+    require: tuple[Expression, ...] = ()  # for each the study must hold a series, before it is released
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,15 @@ def mixed_patients(study: Study) -> str | None:
 def matching(study: Study, rules: Sequence[RoutingRule]) -> list[RoutingRule]:
     """The rules that at least one series of the study meets."""
     return [rule for rule in rules if any(rule.when.holds(study, series) for series in study.series)]
+
+
+def unmet(study: Study, rule: RoutingRule) -> tuple[str, ...]:
+    """What the rule requires and no series of the study is, as the rule words it."""
+    return tuple(
+        expression.text
+        for expression in rule.require
+        if not any(expression.holds(study, series) for series in study.series)
+    )
 
 
 def decide(study: Study, rules: Sequence[RoutingRule], models: Mapping[ModelName, Model], key: JobKey) -> Decision:

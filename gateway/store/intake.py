@@ -175,7 +175,7 @@ class Intake:
             found = connection.execute(study_query().where(_STUDIES.c.state == state.value)).all()
         return [to_study_record(row) for row in found]
 
-    def release(self, study: StudyUID, revision: int, reason: str) -> bool:
+    def release(self, study: StudyUID, revision: int, reason: str, flags: Sequence[str] = ()) -> bool:
         """OPEN -> COMPLETE, unless an instance came since `revision` was read."""
         now = self.clock.now()
         with writing(self.engine) as connection:
@@ -184,7 +184,7 @@ class Intake:
                 .where(
                     _STUDIES.c.uid == study, _STUDIES.c.revision == revision, _STUDIES.c.state == StudyState.OPEN.value
                 )
-                .values(state=StudyState.COMPLETE.value, reason=reason, released_at=now)
+                .values(state=StudyState.COMPLETE.value, reason=reason, flags=list(flags), released_at=now)
             )
             if found.rowcount:
                 rows.tell(connection, now, study, "study released", reason)
@@ -200,11 +200,13 @@ def study_query() -> Select[Any]:
     joined = _STUDIES.outerjoin(_LINKS, _LINKS.c.study_uid == _STUDIES.c.uid).outerjoin(
         _ASSOCIATIONS, _ASSOCIATIONS.c.id == _LINKS.c.association_id
     )
+    told = select(func.count()).where(schema.evidence.c.study_uid == _STUDIES.c.uid).scalar_subquery()
     return (
         select(
             *(column for column in _STUDIES.c if column.name != "context"),
             still_open.label("open_associations"),
             (not_released == 0).label("all_released"),
+            told.label("evidence"),
         )
         .select_from(joined)
         .group_by(_STUDIES.c.uid)
@@ -224,4 +226,6 @@ def to_study_record(row: Any) -> StudyRecord:
         all_released=bool(row.all_released),
         reason=row.reason,
         released_at=row.released_at,
+        evidence=row.evidence,
+        flags=tuple(row.flags),
     )

@@ -106,6 +106,9 @@ class Reading:
             "study": found[0],
             "series": self._series(study),
             "conflicts": self._all(select(schema.conflicts).where(schema.conflicts.c.study_uid == study)),
+            "evidence": self._all(
+                select(schema.evidence).where(schema.evidence.c.study_uid == study).order_by(schema.evidence.c.id)
+            ),
             "jobs": jobs[::-1],
             "deliveries": self.list_deliveries(10_000, study=study)[::-1],
             "events": self._all(events),

@@ -41,18 +41,18 @@ class Routing:
         """COMPLETE -> ROUTED or UNROUTED with its jobs; returns those that are new. Nothing happens if an instance came since."""
         now = self.clock.now()
         with writing(self.engine) as connection:
-            if not self._still_complete(connection, study, revision):
+            if not self._still(connection, study, revision, StudyState.COMPLETE):
                 return []
             event = StudyEvent.JOBS_MADE if jobs else StudyEvent.NOTHING_TO_RUN
             rows.move_study(connection, study, event, reason=reason)
             rows.tell(connection, now, study, "routed" if jobs else "nothing to run", reason)
             return [draft.id for draft in jobs if self._add_job(connection, draft, now)]
 
-    def quarantine_study(self, study: StudyUID, revision: int, reason: str) -> None:
-        """COMPLETE -> QUARANTINED, unless an instance came since `revision` was read."""
+    def quarantine_study(self, study: StudyUID, revision: int, reason: str, flags: Sequence[str] = ()) -> None:
+        """OPEN or COMPLETE -> QUARANTINED, unless an instance came since `revision` was read."""
         with writing(self.engine) as connection:
-            if self._still_complete(connection, study, revision):
-                rows.move_study(connection, study, StudyEvent.HELD_BACK, reason=reason)
+            if self._still(connection, study, revision, StudyState.OPEN, StudyState.COMPLETE):
+                rows.move_study(connection, study, StudyEvent.HELD_BACK, reason=reason, flags=list(flags))
                 rows.tell(connection, self.clock.now(), study, "study quarantined", reason)
 
     def replay_study(self, study: StudyUID) -> None:
@@ -63,10 +63,10 @@ class Routing:
             rows.move_study(connection, study, StudyEvent.REPLAYED)
             rows.tell(connection, self.clock.now(), study, "replayed", "routing is done again by request")
 
-    def _still_complete(self, connection: Connection, study: StudyUID, revision: int) -> bool:
+    def _still(self, connection: Connection, study: StudyUID, revision: int, *states: StudyState) -> bool:
         query = select(_STUDIES.c.state, _STUDIES.c.revision).where(_STUDIES.c.uid == study)
         row = connection.execute(query).one()
-        return bool(row.state == StudyState.COMPLETE.value and row.revision == revision)
+        return StudyState(row.state) in states and bool(row.revision == revision)
 
     def _add_job(self, connection: Connection, draft: JobDraft, now: float) -> bool:
         state = connection.execute(select(_JOBS.c.state).where(_JOBS.c.id == draft.id)).scalar_one_or_none()

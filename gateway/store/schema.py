@@ -52,6 +52,7 @@ studies = Table(
     Column("last_stored_at", Float, nullable=False),
     Column("released_at", Float),
     Column("reason", Text, nullable=False, default=""),
+    Column("flags", JSON, nullable=False, default=list, server_default="[]"),
     # What the EHR says about it. `touched` is the last fact that may concern it, `linked` the last that was considered.
     Column("touched", _ROW, nullable=False, default=0, server_default="0"),
     Column("linked", _ROW, nullable=False, default=0, server_default="0"),
@@ -63,6 +64,17 @@ studies = Table(
     Index(
         "ix_studies_stale", "touched", sqlite_where=text("touched > linked"), postgresql_where=text("touched > linked")
     ),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    # What was said about a study by others than those who sent it; rows are only ever added.
+    Column("id", _ROW, primary_key=True),
+    Column("study_uid", String(64), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),  # count, mpps
+    Column("content", JSON, nullable=False),
 )
 
 study_associations = Table(

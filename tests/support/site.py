@@ -42,7 +42,9 @@ class Site:
             "jobs": {"lease": "4s", "heartbeat": "1s", "reconcile": "1s", "knock": "1s"},
             "hold": {"quiet": "1s"},
         }
-        self.config.write_text(yaml.safe_dump(base | dict(configuration)), encoding="utf-8")
+        whole = base | dict(configuration)
+        whole["dicom"] = {"port": self.port} | whole["dicom"]
+        self.config.write_text(yaml.safe_dump(whole), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
         self._ledger: SqlLedger | None = None
 
@@ -153,7 +155,7 @@ class Site:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def send(files: list[Path], port: int, calling: str = "SCANNER") -> dict[str, Receipt]:
+def send(files: list[Path], port: int, calling: str = "SCANNER", *, called: str = "HILUM") -> dict[str, Receipt]:
     """Sends files by C-STORE over one association; one receipt for each SOP Instance UID."""
     import pydicom
 
@@ -167,5 +169,5 @@ def send(files: list[Path], port: int, calling: str = "SCANNER") -> dict[str, Re
                 path=file,
             )
         )
-    destination = DicomDestination(kind="dicom", ae_title="HILUM", host="127.0.0.1", port=port)
+    destination = DicomDestination(kind="dicom", ae_title=called, host="127.0.0.1", port=port)
     return dict(CStorePacs(destination, calling).store(objects))

@@ -59,7 +59,7 @@ def test_the_contract() -> None:
 def test_nothing_is_all_defaults(text: str) -> None:
     """An empty file is a site that takes images from this machine only."""
     assert parse_settings(text) == Settings()
-    assert Settings().dicom == DicomSettings()
+    assert Settings().dicom.model_dump() == DicomSettings().model_dump()
 
 
 MISTAKES: list[tuple[str, str, str]] = [
@@ -101,6 +101,16 @@ MISTAKES: list[tuple[str, str, str]] = [
     ('series.body_part == "BRAIN"', "series.body_part", "20: rules.0.when: "),
     ("quiet: 5s", "quiet: 5 weeks", "23: rules.0.hold.quiet: not a duration: write 500ms, 5s, 2m, 1h or 3d"),
     ("quiet: 5s", "quiet: 2h", "23: rules.0.hold: quiet is longer than limit (3600s)"),
+    ("quiet: 5s", "at_limit: drop", "23: rules.0.hold.at_limit: must be 'run' or 'quarantine'"),
+    ("quiet: 5s", "trust: [counts]", "23: rules.0.hold.trust.0: must be 'count', 'mpps' or 'require'"),
+    ("quiet: 5s", "require: ['series.x']", "23: rules.0.hold.require.0: unknown name 'series.x'"),
+    ("quiet: 5s", "require: 'true'", "23: rules.0.hold.require: must be a list"),
+    ("data_dir: ./data", "hold: {require: ['true']}", "1: hold.require: unknown key"),
+    ("host: 127.0.0.0/8}", "host: 10.0.0.0/8, query: {ae_title: A, host: b}}", "7: dicom.peers.0.query.port: is missing"),
+    ("host: 127.0.0.0/8}", "host: 10.0.0.0/8, query: {url: 'x y'}}", "7: dicom.peers.0.query.url: write http://HOST"),
+    ("host: 127.0.0.0/8}", "host: 1.2.3.4, query: {url: 'http://x', usr: y}}", "7: dicom.peers.0.query.usr: unknown key (did"),
+    ("host: 127.0.0.0/8}", "host: 1.2.3.4, query: {url: 'http://x', user: y}}", "7: dicom.peers.0.query: user and password_file"),
+    ("host: 127.0.0.0/8}", "host: 10.0.0.0/8, query: PACS}", "7: dicom.peers.0.query: must hold keys"),
     ("quiet: 5s", "quite: 5s", "23: rules.0.hold.quite: unknown key (did you mean 'quiet'?)"),
     ("hold: {quiet: 5s}", "priority: soon", "23: rules.0.priority: must be 'stat', 'urgent' or 'routine'"),
     ("data_dir: ./data", "jobs: {lease: 20s}", "1: jobs: heartbeat (15s) must be at most half of lease (20s)"),

@@ -10,12 +10,27 @@ from pydantic import ValidationError
 from gateway.domain.ids import StudyUID
 from gateway.domain.ports import StudyRecord
 from gateway.domain.states import StudyState
-from gateway.hold.assembly import Release, Wait, decide, longest, shortest
+from gateway.hold.assembly import Quarantine, Release, Verdict, Wait, decide, decide_together, earliest
+from gateway.hold.evidence import Finding, Weight
 from gateway.hold.settings import Hold
 
 T = 1000.0
 FIVE = Hold(quiet=5, limit=60)
 AT_ONCE = Hold(quiet=5, limit=60, association_is_study=True)
+STRICT = Hold(quiet=5, limit=60, at_limit="quarantine")
+DEAF = Hold(quiet=5, limit=60, trust=())
+LISTED = Hold(quiet=5, limit=60, trust=("count", "mpps", "require"))
+
+ALL = Finding(kind="count", weight=Weight.COMPLETE, sentence="PACS reports 3, all here", asked_at=T + 0.3)
+OLD = Finding(kind="count", weight=Weight.COMPLETE, sentence="PACS reports 3, all here", asked_at=T)
+MORE = Finding(kind="count", weight=Weight.MISSING, sentence="PACS reports 9, 6 not here", asked_at=T + 0.3)
+SILENT = Finding(kind="count", weight=Weight.NOTE, sentence="PACS gave no count", asked_at=T + 0.3)
+DONE = Finding(kind="mpps", weight=Weight.COMPLETE, sentence="MPPS completed, all here")
+RUNNING = Finding(kind="mpps", weight=Weight.MISSING, sentence="MPPS in progress")
+GAP = Finding(kind="geometry", weight=Weight.DOUBT, sentence="2 slices seem to be missing")
+EVEN = Finding(kind="geometry", weight=Weight.NOTE, sentence="no gap")
+SERIES = Finding(kind="require", weight=Weight.COMPLETE, sentence="2 of 2 required series here")
+NO_T1 = Finding(kind="require", weight=Weight.MISSING, sentence="1 of 2 required series here", detail="none meets T1")
 
 
 def record(*, open_associations: int = 0, all_released: bool = True, instances: int = 3) -> StudyRecord:
@@ -75,43 +90,157 @@ def test_quiet_cannot_be_longer_than_the_limit() -> None:
 
 
 HOLDS = st.builds(
-    lambda quiet, more, whole: Hold(quiet=quiet, limit=quiet + more, association_is_study=whole),
+    lambda quiet, more, gap, whole, trust, at_limit: Hold(
+        quiet=quiet, limit=quiet + more, gap=gap, association_is_study=whole, trust=trust, at_limit=at_limit
+    ),
+    st.integers(0, 100),
     st.integers(0, 100),
     st.integers(0, 100),
     st.booleans(),
+    st.sets(st.sampled_from(["count", "mpps", "require"])).map(tuple),
+    st.sampled_from(["run", "quarantine"]),
+)
+FINDINGS = st.lists(
+    st.sampled_from([ALL, OLD, MORE, SILENT, DONE, RUNNING, GAP, EVEN, SERIES, NO_T1]), max_size=5, unique=True
 )
 RECORDS = st.builds(record, open_associations=st.integers(0, 2), all_released=st.booleans())
 AFTER = st.integers(-10, 300)
 
 
+@pytest.mark.parametrize(
+    ("hold", "said", "after", "open_associations", "expected"),
+    [
+        # the count of the source
+        (FIVE, [ALL], 0.3, 0, "nothing has come for 0.3 s"),
+        (FIVE, [ALL], 0.2, 0, Wait(until=T + 0.3)),
+        (FIVE, [OLD], 0.3, 0, Wait(until=T + 5)),
+        (FIVE, [SILENT], 0.3, 0, Wait(until=T + 5)),
+        (FIVE, [SILENT], 5, 0, "quiet for 5.0 s"),
+        (FIVE, [MORE], 5, 0, Wait(until=T + 60)),
+        (FIVE, [MORE], 60, 0, "upper limit of 60 s reached, evidence incomplete"),
+        (DEAF, [ALL], 0.3, 0, Wait(until=T + 5)),
+        (DEAF, [MORE], 5, 0, "quiet for 5.0 s"),
+        # somebody is still connected
+        (FIVE, [ALL], 0.3, 1, Wait(until=T + 5)),
+        (FIVE, [ALL], 5, 1, "1 association still open"),
+        (FIVE, [DONE], 5, 1, "MPPS completed, all here"),
+        (FIVE, [SERIES], 5, 1, Wait(until=T + 60)),
+        # the modality
+        (FIVE, [DONE], 0.3, 0, "MPPS completed, all here"),
+        (FIVE, [RUNNING], 59, 0, Wait(until=T + 60)),
+        (FIVE, [ALL, RUNNING], 59, 0, Wait(until=T + 60)),
+        (FIVE, [DONE, MORE], 59, 0, Wait(until=T + 60)),
+        # what rules require
+        (FIVE, [SERIES], 0.3, 0, Wait(until=T + 5)),
+        (LISTED, [SERIES], 0.3, 0, "2 of 2 required series here"),
+        (FIVE, [NO_T1], 5, 0, Wait(until=T + 60)),
+        (DEAF, [NO_T1, ALL, DONE], 59, 0, Wait(until=T + 60)),
+        (AT_ONCE, [NO_T1], 5, 0, Wait(until=T + 60)),
+        # geometry
+        (FIVE, [EVEN], 0.3, 0, Wait(until=T + 5)),
+        (FIVE, [GAP], 5, 0, Wait(until=T + 15)),
+        (FIVE, [GAP], 15, 0, "waited 15.0 s for missing slices"),
+        (FIVE, [ALL, GAP], 5, 0, Wait(until=T + 15)),
+        (AT_ONCE, [GAP], 5, 0, Wait(until=T + 15)),
+        (FIVE, [GAP], 15, 1, Wait(until=T + 60)),
+        (FIVE, [GAP, MORE], 15, 0, Wait(until=T + 60)),
+        (STRICT, [GAP], 15, 0, Wait(until=T + 60)),
+    ],
+)
+def test_evidence_from_others(
+    hold: Hold, said: list[Finding], after: float, open_associations: int, expected: Wait | str
+) -> None:
+    """What is missing outweighs what is said to be all; what is not trusted is only told; the reason names everything."""
+    verdict = decide(record(open_associations=open_associations), hold, T + after, said)
+    if isinstance(expected, str):
+        assert isinstance(verdict, Release)
+        assert expected in verdict.reason
+        assert all(one.sentence in verdict.reason for one in said)
+    else:
+        assert verdict == expected
+
+
+def test_the_limit_flags_or_holds_back() -> None:
+    """An incomplete study is run with a flag that says what is missing, or is held for a person."""
+    assert decide(record(), FIVE, T + 60, [MORE, GAP]) == Release(
+        reason="3 instances; every association released; PACS reports 9, 6 not here; 2 slices seem to be missing; "
+        "upper limit of 60 s reached, evidence incomplete",
+        flags=("The study may be incomplete: PACS reports 9, 6 not here; 2 slices seem to be missing.",),
+    )
+    verdict = decide(record(open_associations=1), FIVE, T + 60)
+    assert isinstance(verdict, Release)
+    assert verdict.flags == ("The study may be incomplete: the sender had not finished.",)
+    held_back = decide(record(), STRICT, T + 60, [NO_T1])
+    assert isinstance(held_back, Quarantine)
+    assert "1 of 2 required series here (none meets T1)" in held_back.reason
+
+
+def test_a_complete_study_is_not_called_incomplete_because_nobody_looked() -> None:
+    """After a long stop the first look comes late: that alone is no flag."""
+    verdict = decide(record(), STRICT, T + 10_000)
+    assert isinstance(verdict, Release)
+    assert verdict.flags == ()
+    assert "incomplete" not in verdict.reason
+
+
+def test_a_gap_that_is_run_is_flagged() -> None:
+    """A reader of the result must know."""
+    verdict = decide(record(), FIVE, T + 15, [GAP])
+    assert isinstance(verdict, Release)
+    assert verdict.flags == ("The study may be incomplete: 2 slices seem to be missing.",)
+
+
 @given(RECORDS, HOLDS, AFTER)
 def test_an_open_association_holds_until_the_limit(item: StudyRecord, hold: Hold, after: float) -> None:
-    """While somebody may still send, only the upper limit releases."""
+    """While somebody may still send, and nobody says that all is here, only the upper limit releases."""
     verdict = decide(item, hold, T + after)
     if item.open_associations and T + after - T < hold.limit:
         assert isinstance(verdict, Wait)
 
 
-@given(RECORDS, HOLDS, AFTER)
-def test_waiting_ends(item: StudyRecord, hold: Hold, after: float) -> None:
+@given(RECORDS, HOLDS, AFTER, FINDINGS)
+def test_waiting_ends(item: StudyRecord, hold: Hold, after: float, said: list[Finding]) -> None:
     """Who waits is told until when, that lies ahead, and then there is an end or a later moment up to the limit."""
-    verdict = decide(item, hold, T + after)
+    verdict = decide(item, hold, T + after, said)
     if isinstance(verdict, Wait):
         assert T + after < verdict.until <= T + hold.limit
-        assert isinstance(decide(item, hold, T + hold.limit + 1), Release)
+        assert not isinstance(decide(item, hold, T + hold.limit + 1, said), Wait)
 
 
-@given(RECORDS, st.lists(HOLDS, min_size=1, max_size=4), HOLDS, AFTER)
-def test_longest_and_shortest(item: StudyRecord, holds: list[Hold], default: Hold, after: float) -> None:
-    """What the most patient way releases all release; what the least patient does not, none does."""
-    verdicts = [isinstance(decide(item, hold, T + after), Release) for hold in holds]
-    if isinstance(decide(item, longest(holds, default), T + after), Release):
-        assert all(verdicts)
-    if not isinstance(decide(item, shortest(holds), T + after), Release):
-        assert not any(verdicts)
+@given(RECORDS, HOLDS, AFTER, FINDINGS, st.sampled_from([MORE, RUNNING, NO_T1]))
+def test_what_is_missing_is_waited_for(
+    item: StudyRecord, hold: Hold, after: float, said: list[Finding], missing: Finding
+) -> None:
+    """However much evidence says that all is here, an incomplete study is not released before the limit."""
+    if missing.kind in ("count", "mpps") and missing.kind not in hold.trust:
+        return
+    verdict = decide(item, hold, T + after, [*said, missing])
+    assert isinstance(verdict, Wait) == (after < hold.limit)
+    if not isinstance(verdict, Wait):
+        assert isinstance(verdict, Quarantine) == (hold.at_limit == "quarantine")
+        assert isinstance(verdict, Quarantine) or verdict.flags
 
 
-def test_without_rules_the_default_counts() -> None:
-    """A study that no rule wants waits as the site says for such."""
-    assert longest([], FIVE) == FIVE
-    assert longest([AT_ONCE], FIVE) == AT_ONCE
+@given(RECORDS, HOLDS, AFTER, FINDINGS)
+def test_the_reason_names_the_evidence(item: StudyRecord, hold: Hold, after: float, said: list[Finding]) -> None:
+    """Whatever was weighed is in the sentence that is kept."""
+    verdict = decide(item, hold, T + after, said)
+    if not isinstance(verdict, Wait):
+        assert all(one.sentence in verdict.reason for one in said)
+
+
+@given(RECORDS, st.lists(st.tuples(HOLDS, FINDINGS), min_size=1, max_size=4), AFTER)
+def test_the_most_patient_rule_counts(item: StudyRecord, wants: list[tuple[Hold, list[Finding]]], after: float) -> None:
+    """No rule sees a study that it would still wait for; all flags are kept; one look suffices before the first moment."""
+    verdict = decide_together(item, wants, T + after)
+    each: list[Verdict] = [decide(item, hold, T + after, said) for hold, said in wants]
+    assert isinstance(verdict, Wait) == any(isinstance(one, Wait) for one in each)
+    if isinstance(verdict, Wait):
+        assert verdict.until > T + after
+    elif any(isinstance(one, Quarantine) for one in each):
+        assert isinstance(verdict, Quarantine)
+    else:
+        assert isinstance(verdict, Release)
+        assert {flag for one in each if isinstance(one, Release) for flag in one.flags} == set(verdict.flags)
+    if T + after < earliest(item, [hold for hold, _ in wants]):
+        assert isinstance(verdict, Wait)

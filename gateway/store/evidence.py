@@ -1,0 +1,69 @@
+"""The ledger's part for evidence: what others say about a study."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from gateway.domain.evidence import Evidence, PerformedStep, SourceCount
+from gateway.domain.ids import AETitle, StudyUID
+from gateway.domain.messages import revive
+from gateway.domain.ports import Clock
+from gateway.store import rows, schema
+from gateway.store.engine import reading, writing
+
+_EVIDENCE, _ASSOCIATIONS, _LINKS = schema.evidence, schema.associations, schema.study_associations
+_KINDS: dict[str, type[Evidence]] = {"count": SourceCount, "mpps": PerformedStep}
+
+
+class EvidenceRows:
+    """Implements `gateway.domain.ports.EvidenceLedger`."""
+
+    engine: Any
+    clock: Clock
+
+    def add_evidence(self, study: StudyUID, evidence: Evidence) -> None:
+        """Writes down what somebody says about a study; its story is told only what is new."""
+        with writing(self.engine) as connection:
+            add_evidence(connection, self.clock.now(), study, evidence)
+
+    def evidence(self, study: StudyUID) -> Sequence[Evidence]:
+        """All that was said about a study, in the order in which it came."""
+        with reading(self.engine) as connection:
+            return _all(connection, study)
+
+    def senders(self, study: StudyUID) -> Sequence[tuple[AETitle, str]]:
+        """Calling AE title and address of everybody who has sent instances of it."""
+        query = (
+            select(_ASSOCIATIONS.c.calling_ae, _ASSOCIATIONS.c.address)
+            .join(_LINKS, _LINKS.c.association_id == _ASSOCIATIONS.c.id)
+            .where(_LINKS.c.study_uid == study)
+            .distinct()
+        )
+        with reading(self.engine) as connection:
+            return [(AETitle(row.calling_ae), row.address) for row in connection.execute(query).all()]
+
+    def own_series(self, study: StudyUID) -> frozenset[str]:
+        """Series Instance UIDs of results that Hilum made for it."""
+        query = select(schema.jobs.c.outcome).where(schema.jobs.c.study_uid == study)
+        with reading(self.engine) as connection:
+            outcomes = connection.execute(query).scalars().all()
+        return frozenset(item["series_uid"] for outcome in outcomes if outcome for item in outcome["objects"])
+
+
+def add_evidence(connection: Connection, now: float, study: StudyUID, evidence: Evidence) -> None:
+    """Adds a row, and a line to the study's story where it says something new."""
+    before = {one.sentence() for one in _all(connection, study)[-1:]}
+    kind = next(name for name, cls in _KINDS.items() if isinstance(evidence, cls))
+    content = dataclasses.asdict(evidence)
+    connection.execute(insert(_EVIDENCE).values(study_uid=study, at=now, kind=kind, content=content))
+    if evidence.sentence() not in before:
+        rows.tell(connection, now, study, "evidence", evidence.sentence())
+
+
+def _all(connection: Connection, study: StudyUID) -> list[Evidence]:
+    query = select(_EVIDENCE).where(_EVIDENCE.c.study_uid == study).order_by(_EVIDENCE.c.id)
+    return [revive(_KINDS[row.kind], row.content) for row in connection.execute(query).all()]
