@@ -17,9 +17,10 @@ from gateway.deliver.dispatch import Dispatcher, Limits, Prove, by_reading_back,
 from gateway.deliver.settings import DicomDestination, DicomTimeouts, DicomwebDestination
 from gateway.deliver.stow import StowPacs
 from gateway.domain.errors import BundleInvalid, ConfigurationError, NoAnswer
-from gateway.domain.ids import AETitle, DestinationName, ModelName, Sha256
-from gateway.domain.job import Job, Priority
+from gateway.domain.ids import AETitle, DestinationName, ModelName, Sha256, digest
+from gateway.domain.job import Edition, Job, Priority, ReportKind
 from gateway.domain.ports import Broker, Ehr, Pacs
+from gateway.domain.roles import MESSAGE, WITHDRAWAL
 from gateway.domain.study import Header, Study
 from gateway.hold.cfind import CFindSource
 from gateway.hold.holder import Holder, Wish
@@ -27,7 +28,7 @@ from gateway.hold.inquirer import Inquirer, Source
 from gateway.hold.qido import QidoSource
 from gateway.hold.settings import Query, WebQuery
 from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
-from gateway.pipeline import Compose, Pipeline
+from gateway.pipeline import Compose, Pipeline, WrittenReport
 from gateway.receive.admission import is_peer
 from gateway.receive.commitment import StorageCommitmentReports
 from gateway.receive.dimse import DimseNode
@@ -187,10 +188,16 @@ def make_pipeline(
 
 
 def _composer(profile: Hl7Destination, models: Mapping[ModelName, Model]) -> Compose:
-    def compose(job: Job, source: Header, control_id: str) -> bytes:
+    def compose(job: Job, source: Header, edition: Edition, control_id: str) -> WrittenReport:
         model = models.get(job.draft.model)
         intended_use = model.manifest.intended_use if model else ""
-        return build(OruContent.of(job, source, control_id, intended_use), profile)
+        content = OruContent.of(job, source, edition, control_id, intended_use)
+        return WrittenReport(
+            content=build(content, profile),
+            role=WITHDRAWAL if edition.kind is ReportKind.CANCELLED else MESSAGE,
+            patient_key=digest("patient", source.patient.patient_id.strip(), source.patient.issuer.strip()),
+            report_key=content.filler_number,
+        )
 
     return compose
 

@@ -147,6 +147,18 @@ def replay(
 
 
 @app.command()
+def confirm(
+    job: Annotated[str, typer.Argument(metavar="JOB_ID", help="The job whose result a person has looked at.")],
+    by: Annotated[str, typer.Option(help="Who confirms it: the name goes into the report.")],
+    config: Config = None,
+) -> None:
+    """Records that a person has confirmed a result: its preliminary reports become final ones."""
+    from gateway.commands.report import confirm as run
+
+    print(run(config, job, by))
+
+
+@app.command()
 def send(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with DICOM files.")],
     host: str,

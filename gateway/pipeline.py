@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from gateway.deliver import plan
 from gateway.domain.errors import ConfigurationError, MessageInvalid
 from gateway.domain.ids import DestinationName, JobId, ModelName
-from gateway.domain.job import DeliveryDraft, Job, Payload
+from gateway.domain.job import DeliveryDraft, Edition, Job, Payload
 from gateway.domain.ports import Broker, Ledger, Spool
 from gateway.domain.study import Header, Series
 from gateway.hold import assembly
@@ -22,8 +22,20 @@ from gateway.observe.logs import log
 from gateway.route import selection
 from gateway.submit.jobkey import job_key
 
-Compose = Callable[[Job, Header, str], bytes]
-"""Writes the message about a job for one EHR destination: the source's header, the control id; raises MessageInvalid."""
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenReport:
+    """What goes to an EHR."""
+
+    content: bytes
+    role: str  # `oru`, `mdm`, `fhir`
+    patient_key: str  # digest of whom it is about
+    report_key: str  # of what report it is an edition
+
+
+Compose = Callable[[Job, Header, Edition, str], WrittenReport]
+"""Writes an edition of the report about a job for one EHR destination: the source's header, the edition, the control id;
+raises MessageInvalid."""
 
 _RING_BACK_OFF = 15.0  # seconds; doubles for a job that stays queued
 _RINGS_AT_ONCE = 20
@@ -54,6 +66,7 @@ class Pipeline:
         self.route_complete()
         self.ring()
         self.plan_ready()
+        self.report_again()
 
     def release_due(self) -> None:
         """Hold: studies whose evidence says that they are complete."""
@@ -87,31 +100,43 @@ class Pipeline:
         """Deliver and report: a job's results to one outbox row for each object or message and destination."""
         for job in self.ledger.ready_jobs():
             try:
-                self.ledger.plan(job.id, plan.plan(job, self.roles, self._write_messages(job), self.fallbacks))
+                messages = self._write_messages(job, self.ledger.first_edition(job))
+                self.ledger.plan(job.id, plan.plan(job, self.roles, messages, self.fallbacks))
             except (MessageInvalid, ConfigurationError) as error:
                 self.ledger.hold_back(job.id, error.message)
+
+    def report_again(self) -> None:
+        """Report: confirmations, corrections and cancellations that somebody has asked for."""
+        for job, edition in self.ledger.unwritten_editions():
+            try:
+                self.ledger.publish(edition, self._write_messages(job, edition))
+            except MessageInvalid as error:
+                self.ledger.give_up_edition(edition, error.message)
+                log(stage="report").error("report cannot be written", job_id=job.id, reason=error.message)
 
     def take_back_lost(self) -> None:
         """Jobs whose worker has gone silent are queued again."""
         for job_id in self.ledger.take_back():
             log(stage="submit").warning("lease lost", job_id=job_id)
 
-    def _write_messages(self, job: Job) -> list[DeliveryDraft]:
+    def _write_messages(self, job: Job, edition: Edition) -> list[DeliveryDraft]:
         names = [name for name in job.draft.deliver if name in self.messages]
         header = self.ledger.input_instances(job.id)[0].header if names else None
-        return [self._write_message(job, header, name) for name in names if header]
+        return [self._write_message(job, edition, header, name) for name in names if header]
 
-    def _write_message(self, job: Job, header: Header, destination: DestinationName) -> DeliveryDraft:
-        control_id = plan.control_id(job.id, destination)
-        message = self.messages[destination](job, header, control_id)
-        file = self.spool.put(f"message {control_id}", [message])
+    def _write_message(self, job: Job, edition: Edition, header: Header, destination: DestinationName) -> DeliveryDraft:
+        control_id = plan.control_id(job.id, destination, edition.number)
+        written = self.messages[destination](job, header, edition, control_id)
+        file = self.spool.put(f"message {control_id}", [written.content])
         return DeliveryDraft(
             job_id=job.id,
             destination=destination,
             payload=Payload.MESSAGE,
-            role="oru",
+            role=written.role,
             key=control_id,
             file=file,
+            patient_key=written.patient_key,
+            report_key=written.report_key,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway import bootstrap
-from gateway.domain.errors import ConfigurationError, NotFound
+from gateway.domain.errors import ConfigurationError, NotFound, ReportRefused
 from gateway.domain.ids import JobId, StudyUID
 from gateway.domain.messages import Outcome
 from gateway.settings import read_settings
@@ -60,7 +61,7 @@ def show_jobs(config: Path | None, limit: int, as_json: bool) -> None:
 def show_deliveries(config: Path | None, limit: int, as_json: bool) -> None:
     """Deliveries, newest first, each with its story."""
     ledger = open_for_reading(config)
-    _print("deliveries", _with_stories(ledger, ledger.list_deliveries(limit)), _DELIVERY, as_json)
+    _print("deliveries", _with_stories(ledger, _aged(ledger.list_deliveries(limit))), _DELIVERY, as_json)
 
 
 def show_dead_letters(config: Path | None, as_json: bool) -> None:
@@ -73,7 +74,7 @@ def show_dead_letters(config: Path | None, as_json: bool) -> None:
     _print(
         "dead and quarantined jobs", found["jobs"], {"id": str, "study_uid": str, "state": str, "reason": str}, False
     )
-    _print("undelivered", found["deliveries"], _DEAD, False)
+    _print("undelivered", _aged(found["deliveries"]), _DEAD, False)
     _print(
         "conflicting instances", found["conflicts"], {"sop_instance_uid": str, "sha256": str, "calling_ae": str}, False
     )
@@ -103,7 +104,7 @@ def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
     _story(out, found["events"])
     for job in found["jobs"]:
         _measurements(out, job)
-    _print("deliveries", found["deliveries"], _DELIVERY, False)
+    _print("deliveries", _aged(found["deliveries"]), _DELIVERY, False)
 
 
 def replay(config: Path | None, what: str, which: str) -> str:
@@ -119,9 +120,17 @@ def replay(config: Path | None, what: str, which: str) -> str:
         raise ConfigurationError(f"cannot replay a {what!r}: say study, job or delivery")
     act, everything = actions[what]
     chosen = everything if which == "all" else [which]
+    outdated = 0
     for item in chosen:
-        act(item)
-    return f"{len(chosen)} {what}{'' if len(chosen) == 1 else 's'} will be done again by the running gateway"
+        try:
+            act(item)
+        except ReportRefused:
+            if which != "all":
+                raise
+            outdated += 1
+    done = len(chosen) - outdated
+    rest = f"; {outdated} left alone: a later edition of the same report has taken their place" if outdated else ""
+    return f"{done} {what}{'' if done == 1 else 's'} will be done again by the running gateway{rest}"
 
 
 def console() -> Console:
@@ -152,9 +161,24 @@ def _lines(story: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _aged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With `age`: how many seconds a delivery took, or has been on its way for."""
+    now = time.time()
+    return [
+        row | {"age": (row["delivered_at"] or now) - row["created_at"] if row["created_at"] else None} for row in rows
+    ]
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 _DELIVERY: _Columns = {
-    "id": str, "destination": str, "role": str, "key": str, "state": str, "attempts": str, "next_try": _time,
-    "story": _lines,
+    "id": str, "destination": str, "role": str, "key": str, "state": str, "attempts": str, "age": _duration,
+    "next_try": _time, "story": _lines,
 }  # fmt: skip
 _DEAD: _Columns = {**{name: show for name, show in _DELIVERY.items() if name != "story"}, "last_answer": str}
 

@@ -42,13 +42,14 @@ def _object(delivery: Delivery, spool: Spool) -> ObjectFile:
 
 
 def through_ehr(ehr: Ehr, spool: Spool) -> Send:
-    """Sends messages to an EHR one after the other; the first that is not accepted for now holds up those behind it."""
+    """Sends messages to an EHR one after the other. A message that it does not accept for now holds up only those that
+    the ledger keeps in order behind it; where it does not answer at all, the rest is not tried."""
 
     def send(batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
         receipts: dict[str, Receipt] = {}
         for item in batch:
             receipts[item.draft.key] = ehr.send(spool.path(item.draft.file).read_bytes())
-            if receipts[item.draft.key].verdict is Verdict.RETRY:
+            if receipts[item.draft.key].verdict is Verdict.RETRY and not receipts[item.draft.key].answered:
                 break
         return receipts
 
@@ -135,6 +136,9 @@ class Dispatcher:
         again = next_try(delivery.attempts, first, now, random.random()) if receipt.verdict is Verdict.RETRY else None  # noqa: S311
         self._ledger.settle(delivery, receipt, again, proof_due=None if self._prove is None else now)
         self._say("delivery", delivery, receipt)
+        if again is None and receipt.verdict in (Verdict.RETRY, Verdict.REJECTED):
+            role, answer = delivery.draft.role, receipt.answer
+            self._log.error("dead letter", job_id=delivery.draft.job_id, role=role, answer=answer)
 
     def _say(self, what: str, delivery: Delivery, receipt: Receipt) -> None:
         self._log.info(

@@ -47,9 +47,10 @@ def plan(
     return (*objects, *(replace(message, held=bool(objects)) for message in messages))
 
 
-def control_id(job: JobId, destination: DestinationName) -> str:
-    """MSH-10 of the message about a job for a destination: 20 characters, the same after every restart."""
-    return digest("oru", job, destination)[:20].upper()
+def control_id(job: JobId, destination: DestinationName, edition: int = 1) -> str:
+    """MSH-10 of an edition of the report about a job for a destination: 20 characters, the same after every restart."""
+    number = () if edition == 1 else (str(edition),)
+    return digest("oru", job, destination, *number)[:20].upper()
 
 
 def next_try(attempts: int, first_try: float, now: float, jitter: float) -> float | None:

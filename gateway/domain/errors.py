@@ -24,7 +24,8 @@ HilumError
 ├── StorageFull                 no room to keep what is offered
 ├── LedgerError                 the ledger could not be read or written
 │   ├── LeaseLost               another worker holds the job now: throw the result away
-│   └── NotFound                no such study, job or delivery
+│   ├── NotFound                no such study, job or delivery
+│   └── ReportRefused           no further report about this job can be made
 └── ServiceUnavailable          a part of our own (broker, port) cannot be started
 
 Each class says whose fault it is, what to answer a DICOM peer (PS3.4 annex GG, table GG.4-1), with what status
@@ -187,6 +188,13 @@ class LeaseLost(LedgerError):
 
 class NotFound(LedgerError):
     """There is no such record."""
+
+    fault = Fault.SITE
+    retryable = False
+
+
+class ReportRefused(LedgerError):
+    """No further report about this job can be made."""
 
     fault = Fault.SITE
     retryable = False

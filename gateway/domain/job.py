@@ -64,6 +64,28 @@ class Claim:
     fence: int
 
 
+class ReportKind(Enum):
+    """What an edition of the report about a job is (HL7 table 0123)."""
+
+    PRELIMINARY = "preliminary"  # by the model alone: P
+    FINAL = "final"  # a person has confirmed it: F
+    CORRECTED = "corrected"  # replaces what was reported before: C
+    CANCELLED = "cancelled"  # there is no result any more: X
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edition:
+    """One version of the report about a job. Each replaces the one before as a whole, and goes to every EHR of the job."""
+
+    job_id: JobId
+    number: int  # from 1; the first is made when the job is planned
+    kind: ReportKind
+    at: float  # seconds since the epoch, later by a second at least than the edition before: receivers compare it
+    by: str = ""  # who confirmed the result
+    reason: str = ""  # of a correction or cancellation: one sentence, no patient data
+    verified: bool = False  # whether a person has confirmed this or an earlier edition
+
+
 class Payload(Enum):
     """What a delivery carries."""
 
@@ -84,6 +106,8 @@ class DeliveryDraft:
     sop_class_uid: str = ""
     held: bool = False  # waits for the job's objects
     fallbacks: tuple[DeliveryDraft, ...] = ()  # what goes instead where the destination does not take this form
+    patient_key: str = ""  # messages about one patient leave in the order in which they were written
+    report_key: str = ""  # and so do editions of one report, also behind one that still waits for objects
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,17 @@ from gateway.domain.context import Fact, Key, StudyContext
 from gateway.domain.evidence import Evidence
 from gateway.domain.ids import AETitle, AssociationId, DestinationName, InstanceUID, JobId, StudyUID
 from gateway.domain.inbound import Inbound, InboundDraft, Reading
-from gateway.domain.job import Claim, Commitment, Delivery, DeliveryDraft, Job, JobDraft, Receipt
+from gateway.domain.job import (
+    Claim,
+    Commitment,
+    Delivery,
+    DeliveryDraft,
+    Edition,
+    Job,
+    JobDraft,
+    Receipt,
+    ReportKind,
+)
 from gateway.domain.messages import Outcome
 from gateway.domain.states import JobState, StudyState
 from gateway.domain.study import Instance, Study
@@ -335,6 +345,30 @@ class ContextLedger(Protocol):
         ...
 
 
+class EditionLedger(Protocol):
+    """What confirming, correcting and cancelling a result needs."""
+
+    def request_report(self, job: JobId, kind: ReportKind, *, by: str = "", reason: str = "") -> int:
+        """Asks for one more edition of the report about a job; returns its number. Raises NotFound, ReportRefused."""
+        ...
+
+    def first_edition(self, job: Job) -> Edition:
+        """The report that is made when a job is planned."""
+        ...
+
+    def unwritten_editions(self) -> Sequence[tuple[Job, Edition]]:
+        """Editions that were asked for and whose messages are not in the outbox yet."""
+        ...
+
+    def publish(self, edition: Edition, drafts: Sequence[DeliveryDraft]) -> None:
+        """Puts the messages of an edition into the outbox, in one transaction."""
+        ...
+
+    def give_up_edition(self, edition: Edition, why: str) -> None:
+        """No valid message can be written for it."""
+        ...
+
+
 class RetractionLedger(Protocol):
     """What taking results back needs."""
 
@@ -365,6 +399,7 @@ class Ledger(
     RoutingLedger,
     JobLedger,
     OutboxLedger,
+    EditionLedger,
     RetractionLedger,
     InboxLedger,
     ContextLedger,

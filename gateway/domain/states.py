@@ -63,6 +63,7 @@ class JobEvent(Enum):
     ALL_DELIVERED = "all delivered"
     SOME_DEAD = "some delivery dead"
     REPLAYED = "replayed"
+    REPORTED = "reported again"
     OVERTAKEN = "overtaken"
     RETRACTED = "retracted"
 
@@ -154,6 +155,10 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.DELIVERING, JobEvent.ALL_DELIVERED): JobState.DELIVERED,
     (JobState.DELIVERING, JobEvent.SOME_DEAD): JobState.UNDELIVERED,
     (JobState.UNDELIVERED, JobEvent.REPLAYED): JobState.DELIVERING,
+    # A confirmation, correction or cancellation is one more message about a result that has left already.
+    (JobState.DELIVERING, JobEvent.REPORTED): JobState.DELIVERING,
+    (JobState.DELIVERED, JobEvent.REPORTED): JobState.DELIVERING,
+    (JobState.UNDELIVERED, JobEvent.REPORTED): JobState.DELIVERING,
     (JobState.QUARANTINED, JobEvent.REPLAYED): JobState.QUEUED,
     (JobState.DEAD, JobEvent.REPLAYED): JobState.QUEUED,
     # Withdrawn before anything of it left: nobody has to be told, and it never runs again.

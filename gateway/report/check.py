@@ -78,9 +78,10 @@ def _check_observation(position: int, observation: Sequence[str], status: str) -
     where = f"OBX {position}"
     _require(_field(observation, 1) == str(position), f"{where}: OBX-1 is not its position")
     _require(bool(_field(observation, 3)), f"{where}: OBX-3 is empty")
-    _require(bool(_field(observation, 5)), f"{where}: OBX-5 is empty")
-    _require(_field(observation, 11) == status != "", f"{where}: OBX-11 is not OBR-25")
-    if _field(observation, 2) == "NM":
+    deleted = status == "X" and _field(observation, 11) == "D"
+    _require(bool(_field(observation, 5)) != deleted, f"{where}: OBX-5 is empty, or is not where it should be")
+    _require(deleted or _field(observation, 11) == status != "", f"{where}: OBX-11 is not OBR-25")
+    if _field(observation, 2) == "NM" and not deleted:
         value = _field(observation, 5)
         _require(bool(_NUMBER.fullmatch(value)) and len(value) <= _LONGEST_NUMBER, f"{where}: OBX-5 is not a number")
         code, _, scheme = (*_field(observation, 6).split("^"), "", "", "")[:3]

@@ -1,6 +1,7 @@
 """ORU^R01 about the result of a job (HL7 v2.5.1 chapter 7). Pure: ids and times are given, the same give the same bytes.
 
-Field by field in docs/hl7.md. Everything is preliminary (OBR-25 and OBX-11 `P`): nobody has confirmed it yet.
+Field by field in docs/hl7.md. OBR-25 and OBX-11 say what edition of the report it is: preliminary until a person has
+confirmed the result.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.ids import digest
-from gateway.domain.job import Job
+from gateway.domain.job import Edition, Job, ReportKind
 from gateway.domain.messages import MeasurementResult, Outcome, SegmentResult
 from gateway.domain.roles import TITLES
 from gateway.domain.study import Header, Patient
@@ -21,7 +22,14 @@ from gateway.hl7.er7 import coded, date, instant, join, moment, number, person, 
 from gateway.report.check import validated
 from gateway.report.settings import CHARSETS, Hl7Destination
 
-_PRELIMINARY = "P"  # HL7 tables 0123 and 0085
+STATUS = {
+    ReportKind.PRELIMINARY: "P",
+    ReportKind.FINAL: "F",
+    ReportKind.CORRECTED: "C",
+    ReportKind.CANCELLED: "X",
+}
+"""HL7 table 0123 (OBR-25), and 0085 (OBX-11)."""
+_DELETED = "D"  # OBX-11: what was reported there is not any more
 _SECTIONS = {"CT": "CT", "MR": "NMR", "NM": "NMS", "PT": "NMS", "US": "RUS"}  # modality -> HL7 table 0074
 _STUDY = coded("113014", "DICOM Study", "DCM")
 _SERVICE = ("18748-4", "Diagnostic imaging study", "LN")
@@ -30,7 +38,12 @@ _REMARK = coded("48767-8", "Annotation comment", "LN")
 _ALTERED = (
     "Some characters cannot be written in the character set of this message: they are missing, or a question mark."
 )
-_NOTICE = "AI result, preliminary, not verified by a person."
+_NOTICES = {
+    ReportKind.PRELIMINARY: "AI result, preliminary, not verified by a person.",
+    ReportKind.FINAL: "AI result, confirmed by a person.",
+    ReportKind.CORRECTED: "AI result, corrected: it replaces what was reported before.",
+    ReportKind.CANCELLED: "AI result cancelled: what was reported before does not hold.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +55,10 @@ class OruContent:
     control_id: str  # MSH-10
     message_time: float  # MSH-7, seconds since the epoch
     result_time: float  # OBR-22; a result that replaces another must have a later one
+    kind: ReportKind = ReportKind.PRELIMINARY
+    by: str = ""  # who confirmed the result
+    reason: str = ""  # of a correction or cancellation
+    verified: bool = False  # whether a person has confirmed this or an earlier edition
     intended_use: str = ""
 
     @classmethod
@@ -68,14 +85,28 @@ class OruContent:
         )
 
     @classmethod
-    def of(cls, job: Job, source: Header, control_id: str, intended_use: str = "") -> Self:
-        """About a job that is done; its end is the time of result and message. Raises MessageInvalid without a result."""
+    def of(cls, job: Job, source: Header, edition: Edition, control_id: str, intended_use: str = "") -> Self:
+        """An edition about a job that is done. Raises MessageInvalid without a result."""
         if job.outcome is None:
             raise MessageInvalid(f"job {job.id} has no result to report")
-        end = job.created_at if job.finished_at is None else job.finished_at
-        return cls.from_outcome(
-            job.outcome, source, control_id=control_id, message_time=end, result_time=end, intended_use=intended_use
+        content = cls.from_outcome(
+            job.outcome,
+            source,
+            control_id=control_id,
+            message_time=edition.at,
+            result_time=edition.at,
+            intended_use=intended_use,
         )
+        return replace(content, kind=edition.kind, by=edition.by, reason=edition.reason, verified=edition.verified)
+
+    @property
+    def filler_number(self) -> str:
+        """OBR-3, the same for every version of a result, so that a later one replaces the earlier at the receiver.
+
+        Never the accession number: a receiver that replaces by OBR-3 would put this over the radiologist's report.
+        """
+        outcome = self.outcome
+        return digest("filler", self.source.study_uid, outcome.source_series_uid, outcome.model.name)[:20].upper()
 
 
 def build(content: OruContent, profile: Hl7Destination) -> bytes:
@@ -98,14 +129,14 @@ def _segments(content: OruContent, source: Header, profile: Hl7Destination, *, a
     result_time = instant(content.result_time, zone)
     yield _msh(content, profile, instant(content.message_time, zone))
     yield _pid(source.patient)
-    filler = join("^", _filler_number(content), text(profile.sending_application))
+    filler = join("^", content.filler_number, text(profile.sending_application))
     yield segment("ORC", {1: "RE", 3: filler})
     study_time = moment(source.study_date, source.study_time)
-    yield segment("OBR", _obr(source, filler, study_time, result_time))
+    yield segment("OBR", _obr(content, source, filler, study_time, result_time))
     model = content.outcome.model
     build_name = f"{model.name} {model.version}"
     common = {
-        11: _PRELIMINARY,
+        11: STATUS[content.kind],
         14: study_time,
         17: coded(model.name, build_name, "99HILUM"),
         18: "^".join(
@@ -115,7 +146,7 @@ def _segments(content: OruContent, source: Header, profile: Hl7Destination, *, a
     }
     remarks = (_ALTERED,) if altered else ()
     for position, observation in enumerate(_observations(content, source, remarks), start=1):
-        yield segment("OBX", {1: str(position), **observation, **common})
+        yield segment("OBX", {1: str(position), **common, **observation})
 
 
 def _msh(content: OruContent, profile: Hl7Destination, time: str) -> str:
@@ -147,7 +178,7 @@ def _pid(patient: Patient) -> str:
     return segment("PID", fields)
 
 
-def _obr(source: Header, filler: str, study_time: str, result_time: str) -> dict[int, str]:
+def _obr(content: OruContent, source: Header, filler: str, study_time: str, result_time: str) -> dict[int, str]:
     description = source.study_description.strip()
     return {
         1: "1",
@@ -157,11 +188,25 @@ def _obr(source: Header, filler: str, study_time: str, result_time: str) -> dict
         18: text(source.accession_number),
         22: result_time,
         24: _SECTIONS.get(source.modality, "RAD"),
-        25: _PRELIMINARY,
+        25: STATUS[content.kind],
+        32: f"&{text(content.by)}" if content.by else "",  # principal result interpreter: NDL, its CNN's family name
     }
 
 
 def _observations(content: OruContent, source: Header, remarks: tuple[str, ...]) -> Iterator[dict[int, str]]:
+    found = _result(content, source)
+    if content.kind is ReportKind.CANCELLED:
+        # For receivers that update observation by observation: each that was there is deleted. Its value does not go again.
+        found = (one if one[2] in ("ST", "TX") else {**one, 5: "", 11: _DELETED} for one in found)
+    yield from found
+    for sentence in _narrative(content):
+        yield {2: "TX", 3: _NARRATIVE, 5: text(sentence)}
+    flags = () if content.kind is ReportKind.CANCELLED else content.outcome.flags
+    for sentence in (*flags, *remarks):
+        yield {2: "TX", 3: _REMARK, 5: text(sentence)}
+
+
+def _result(content: OruContent, source: Header) -> Iterator[dict[int, str]]:
     outcome = content.outcome
     labels = {item.number: item.label for item in outcome.segments}
     yield {2: "ST", 3: _STUDY, 5: text(source.study_uid)}
@@ -169,10 +214,6 @@ def _observations(content: OruContent, source: Header, remarks: tuple[str, ...])
         yield _numeric(measurement, labels.get(measurement.segment or 0, ""))
     for reference in outcome.objects:
         yield _reference(reference.role, reference.sop_class_uid, reference.sop_instance_uid)
-    for sentence in _narrative(content, labels):
-        yield {2: "TX", 3: _NARRATIVE, 5: text(sentence)}
-    for sentence in (*outcome.flags, *remarks):
-        yield {2: "TX", 3: _REMARK, 5: text(sentence)}
 
 
 def _numeric(measurement: MeasurementResult, label: str) -> dict[int, str]:
@@ -201,9 +242,18 @@ def _reference(role: str, sop_class: str, sop_instance: str) -> dict[int, str]:
     }
 
 
-def _narrative(content: OruContent, labels: dict[int, str]) -> Iterator[str]:
+def _narrative(content: OruContent) -> Iterator[str]:
     model = content.outcome.model
-    yield f"{_NOTICE} Made by {model.name} {model.version} ({model.manufacturer})."
+    labels = {item.number: item.label for item in content.outcome.segments}
+    yield f"{_NOTICES[content.kind]} Made by {model.name} {model.version} ({model.manufacturer})."
+    if content.by:
+        yield f"Confirmed by {content.by}"
+    if content.kind is ReportKind.CORRECTED and not content.verified:
+        yield "Not verified by a person."
+    if content.reason:
+        yield f"Reason: {content.reason}"
+    if content.kind is ReportKind.CANCELLED:
+        return
     if content.intended_use:
         yield f"Intended use: {content.intended_use}"
     for measurement in content.outcome.measurements:
@@ -215,15 +265,6 @@ def _narrative(content: OruContent, labels: dict[int, str]) -> Iterator[str]:
 
 def _is_empty(item: SegmentResult) -> bool:
     return item.voxels == 0
-
-
-def _filler_number(content: OruContent) -> str:
-    """OBR-3, the same for every version of a result, so that a later one replaces the earlier at the receiver.
-
-    Never the accession number: a receiver that replaces by OBR-3 would put this over the radiologist's report.
-    """
-    outcome = content.outcome
-    return digest("filler", content.source.study_uid, outcome.source_series_uid, outcome.model.name)[:20].upper()
 
 
 def _expressible(source: Header, codec: str) -> Header:

@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 
 from gateway.domain.ports import Clock
 from gateway.store.context import Context
+from gateway.store.editions import Editions
 from gateway.store.engine import LeaseClock, migrate, open_engine
 from gateway.store.evidence import EvidenceRows
 from gateway.store.inbox import Inbox
@@ -18,7 +19,7 @@ from gateway.store.retractions import Retractions
 from gateway.store.routing import Routing
 
 
-class SqlLedger(Intake, EvidenceRows, Routing, Jobs, Outbox, Proofs, Retractions, Inbox, Context, Reading):
+class SqlLedger(Intake, EvidenceRows, Routing, Jobs, Outbox, Editions, Proofs, Retractions, Inbox, Context, Reading):
     """Implements `gateway.domain.ports.Ledger` on SQLite or PostgreSQL."""
 
     def __init__(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, select, update
 
-from gateway.domain.errors import NotFound
+from gateway.domain.errors import NotFound, ReportRefused
 from gateway.domain.ids import DestinationName, JobId
 from gateway.domain.job import Delivery, DeliveryDraft, Job, Receipt, Verdict
 from gateway.domain.ports import Clock
@@ -70,7 +70,7 @@ class Outbox:
         lost = (table.c.state == DeliveryState.SENDING.value) & expired
         # That a result is withdrawn is said whatever holds its study.
         free = may_leave(table.c.job_id) | table.c.role.in_(NOTICES)
-        mine = (table.c.destination == destination, due | lost, free)
+        mine = (table.c.destination == destination, due | lost, free, _is_next())
         query = select(table).where(*mine).order_by(table.c.id).limit(limit)
         with reading(self.engine) as connection:  # a look costs no write: it is taken four times a second
             if connection.execute(query.limit(1)).first() is None:
@@ -138,11 +138,46 @@ class Outbox:
             row = connection.execute(select(_DELIVERIES).where(_DELIVERIES.c.id == delivery)).one_or_none()
             if row is None:
                 raise NotFound(f"no delivery {delivery}")
+            dead_report = row.report_key and row.state == DeliveryState.DEAD.value
+            if dead_report and connection.execute(_later_editions(row)).first() is not None:
+                raise ReportRefused(f"delivery {delivery}: a later edition of this report is on its way or delivered")
             progress.move(connection, row, DeliveryEvent.REPLAYED, attempts=0, first_try=None, next_try=now)
             job = connection.execute(select(_JOBS).where(_JOBS.c.id == row.job_id)).one()
             if job.state == JobState.UNDELIVERED.value:
                 rows.move_job(connection, job, JobEvent.REPLAYED)
             progress.remark(connection, row, "delivery replayed", "by request", now)
+
+
+def _is_next() -> ColumnElement[bool]:
+    """Messages of one destination leave in order: behind what is under way about the same patient, and behind every
+    earlier edition of the same report, also one that waits for its objects. A dead letter holds up nobody."""
+    earlier = _DELIVERIES.alias()
+    before = (earlier.c.destination == _DELIVERIES.c.destination, earlier.c.id < _DELIVERIES.c.id)
+    moving = (DeliveryState.WAITING.value, DeliveryState.SENDING.value)
+    patient = exists().where(
+        *before,
+        _DELIVERIES.c.patient_key != "",
+        earlier.c.patient_key == _DELIVERIES.c.patient_key,
+        earlier.c.state.in_(moving),
+        may_leave(earlier.c.job_id),
+    )
+    report = exists().where(
+        *before,
+        _DELIVERIES.c.report_key != "",
+        earlier.c.report_key == _DELIVERIES.c.report_key,
+        earlier.c.state.in_((DeliveryState.HELD.value, *moving)),
+    )
+    return ~patient & ~report
+
+
+def _later_editions(row: Row[Any]) -> Select[Any]:
+    table = _DELIVERIES
+    return select(table.c.id).where(
+        table.c.destination == row.destination,
+        table.c.report_key == row.report_key,
+        table.c.id > row.id,
+        table.c.state.not_in((DeliveryState.DEAD.value, DeliveryState.WITHDRAWN.value)),
+    )
 
 
 def _event(receipt: Receipt, next_try: float | None, wants_proof: bool, has_fallback: bool) -> DeliveryEvent:

@@ -24,6 +24,7 @@ _DELIVERY_COLUMNS = (
     "next_try",
     "last_answer",
     "stored_at",
+    "created_at",
     "delivered_at",
     "checks",
     "transaction_uid",

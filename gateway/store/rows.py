@@ -121,6 +121,9 @@ def delivery_values(draft: DeliveryDraft, now: float) -> dict[str, Any]:
         "fallbacks": [_draft_json(one) for one in draft.fallbacks],
         "state": (DeliveryState.HELD if draft.held else DeliveryState.WAITING).value,
         "next_try": now,
+        "created_at": now,
+        "patient_key": draft.patient_key,
+        "report_key": draft.report_key,
     }
 
 
@@ -148,6 +151,8 @@ def to_delivery(row: Row[Any]) -> Delivery:
         file=row.file,
         sop_class_uid=row.sop_class_uid,
         fallbacks=_to_drafts(row.fallbacks or ()),
+        patient_key=row.patient_key,
+        report_key=row.report_key,
     )
     return Delivery(
         id=row.id,

@@ -168,6 +168,9 @@ deliveries = Table(
     Column("next_try", Float, nullable=False),
     Column("last_answer", Text, nullable=False, default=""),
     Column("delivered_at", Float),
+    Column("created_at", Float, nullable=False, server_default="0"),
+    Column("patient_key", String(64), nullable=False, server_default=text("''")),
+    Column("report_key", String(64), nullable=False, server_default=text("''")),
     Column("fence", Integer, nullable=False, default=0),
     Column("lease_epoch", String(64), nullable=False, default=""),
     Column("lease_until", Float),
@@ -178,6 +181,22 @@ deliveries = Table(
     Column("fallbacks", JSON(none_as_null=True)),
     UniqueConstraint("job_id", "destination", "key"),
     Index("ix_deliveries_due", "destination", "state", "next_try"),
+    Index("ix_deliveries_patient", "destination", "patient_key"),
+    Index("ix_deliveries_report", "destination", "report_key"),
+)
+
+editions = Table(
+    "editions",
+    metadata,
+    # Reports about a job that follow the first: confirmations, corrections, cancellations.
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("by", String(128), nullable=False, default=""),
+    Column("reason", Text, nullable=False, default=""),
+    Column("state", String(16), nullable=False, index=True),  # asked, written, failed
+    Column("note", Text, nullable=False, default=""),  # why it could not be written
 )
 
 commitments = Table(

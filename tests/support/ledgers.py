@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.domain.context import Order, StudyContext
-from gateway.domain.errors import LeaseLost
+from gateway.domain.errors import LeaseLost, NotFound, ReportRefused
 from gateway.domain.ids import (
     AssociationId,
     DestinationName,
@@ -26,7 +26,7 @@ from gateway.domain.ids import (
     digest,
 )
 from gateway.domain.inbound import InboundDraft, Reading
-from gateway.domain.job import Claim, Delivery, DeliveryDraft, JobDraft, Payload, Receipt, Verdict
+from gateway.domain.job import Claim, Delivery, DeliveryDraft, JobDraft, Payload, Receipt, ReportKind, Verdict
 from gateway.domain.messages import ModelIdentity, Outcome, ResultObject
 from gateway.domain.states import DeliveryEvent, IllegalTransition, InboundEvent, JobEvent, StudyEvent
 from gateway.domain.study import Patient
@@ -106,7 +106,15 @@ def deliveries(job: JobId, objects: tuple[str, ...] = ("1.9.1",)) -> list[Delive
     """Each object to the PACS, and a message that waits for them."""
     common = {"job_id": job, "file": "f"}
     rows = [DeliveryDraft(destination=PACS, payload=Payload.OBJECT, role="seg", key=uid, **common) for uid in objects]  # type: ignore[arg-type]
-    other = DeliveryDraft(destination=EHR, payload=Payload.MESSAGE, role="oru", key="d" + job[:15], **common)  # type: ignore[arg-type]
+    other = DeliveryDraft(
+        destination=EHR,
+        payload=Payload.MESSAGE,
+        role="oru",
+        key="d" + job[:15],
+        patient_key="p",
+        report_key=job,
+        **common,
+    )  # type: ignore[arg-type]
     return [*rows, dataclasses.replace(other, key="c" + job[:15], held=True, fallbacks=(other,))]
 
 
@@ -151,6 +159,7 @@ class Story:
             JobEvent.ALL_DELIVERED: lambda: self.deliver(YES),
             JobEvent.SOME_DEAD: lambda: self.deliver(NO),
             JobEvent.REPLAYED: self.replay_job,
+            JobEvent.REPORTED: self.report_again,
             JobEvent.OVERTAKEN: self.overtake,
             JobEvent.RETRACTED: self.retract,
         }
@@ -246,6 +255,23 @@ class Story:
             self.ledger.replay_delivery(row["id"])
         if not dead:
             self.ledger.replay_job(self.job)
+
+    def report_again(self, kind: ReportKind = ReportKind.CORRECTED) -> None:
+        """Somebody asks for one more edition of the report, and the pipeline writes it."""
+        with suppress(ReportRefused, NotFound):
+            self.ledger.request_report(self.job, kind, by="A")
+        for job, edition in self.ledger.unwritten_editions():
+            draft = DeliveryDraft(
+                job_id=job.id,
+                destination=EHR,
+                payload=Payload.MESSAGE,
+                role="oru",
+                key=f"c{job.id[:15]}-{edition.number}",
+                file="f",
+                patient_key="p",
+                report_key=job.id,
+            )
+            self.ledger.publish(edition, [draft])
 
     def study_state(self) -> str:
         """As the ledger has it."""

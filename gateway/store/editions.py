@@ -1,0 +1,145 @@
+"""The ledger's part for reports that follow the first: confirmations, corrections and cancellations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from gateway.domain.errors import NotFound, ReportRefused
+from gateway.domain.ids import JobId
+from gateway.domain.job import DeliveryDraft, Edition, Job, ReportKind
+from gateway.domain.ports import Clock
+from gateway.domain.states import JobEvent, JobState
+from gateway.store import rows, schema
+from gateway.store.engine import reading, writing
+
+_EDITIONS, _JOBS = schema.editions, schema.jobs
+_REPORTED = (JobState.DELIVERING.value, JobState.DELIVERED.value, JobState.UNDELIVERED.value)
+_HAS_RESULT = (JobState.READY.value, *_REPORTED)
+_CONFIRMED = (ReportKind.FINAL.value,)
+_WORDS = {
+    ReportKind.PRELIMINARY: "result reported again",
+    ReportKind.FINAL: "result confirmed",
+    ReportKind.CORRECTED: "correction asked for",
+    ReportKind.CANCELLED: "cancellation asked for",
+}
+
+
+class Editions:
+    """Implements `gateway.domain.ports.EditionLedger`."""
+
+    engine: Any
+    clock: Clock
+
+    def request_report(self, job: JobId, kind: ReportKind, *, by: str = "", reason: str = "") -> int:
+        """Asks for one more edition of the report about a job, and returns its number. It is written and queued for every
+        EHR of the job by the running gateway, behind all editions before it.
+
+        Raises NotFound, and ReportRefused where there is no result that a report could be about, where a newer result
+        has taken its place, or where the result is cancelled.
+        """
+        with writing(self.engine) as connection:
+            row = _job(connection, job)
+            before = _last(connection, job)
+            if refusal := _refusal(connection, row, before, kind):
+                raise ReportRefused(refusal)
+            at = max(self.clock.now(), (before.at if before else row.finished_at or row.created_at) + 1.0)
+            number = before.number + 1 if before else 2
+            values = {"kind": kind.value, "at": at, "by": by, "reason": reason, "state": "asked", "note": ""}
+            connection.execute(insert(_EDITIONS).values(job_id=job, number=number, **values))
+            detail = "; ".join(filter(None, (f"by {by}" if by else "", reason))) or "by request"
+            rows.tell(connection, self.clock.now(), row.study_uid, _WORDS[kind], detail, job)
+            return int(number)
+
+    def first_edition(self, job: Job) -> Edition:
+        """The report that is made when a job is planned: preliminary, but a correction where it replaces a final one."""
+        with reading(self.engine) as connection:
+            earlier = job.supersedes
+            final = False
+            while earlier is not None and not final:
+                final = _was_confirmed(connection, earlier)
+                earlier = connection.execute(select(_JOBS.c.supersedes).where(_JOBS.c.id == earlier)).scalar_one()
+        at = job.created_at if job.finished_at is None else job.finished_at
+        if final:
+            reason = "More images have come since the result was confirmed."
+            return Edition(job_id=job.id, number=1, kind=ReportKind.CORRECTED, at=at, reason=reason)
+        return Edition(job_id=job.id, number=1, kind=ReportKind.PRELIMINARY, at=at)
+
+    def unwritten_editions(self) -> Sequence[tuple[Job, Edition]]:
+        """Editions that were asked for and whose messages are not in the outbox yet, in the order of asking."""
+        query = select(_EDITIONS).where(_EDITIONS.c.state == "asked").order_by(_EDITIONS.c.at, _EDITIONS.c.number)
+        with reading(self.engine) as connection:
+            found = connection.execute(query).all()
+            pairs = [(_job(connection, row.job_id), row, _was_confirmed(connection, row.job_id)) for row in found]
+        return [(rows.to_job(job), _edition(row, verified)) for job, row, verified in pairs if job.state in _REPORTED]
+
+    def publish(self, edition: Edition, drafts: Sequence[DeliveryDraft]) -> None:
+        """Puts the messages of an edition into the outbox; does nothing for one that is there already."""
+        now = self.clock.now()
+        with writing(self.engine) as connection:
+            if not _close(connection, edition, "written"):
+                return
+            row = _job(connection, edition.job_id)
+            if drafts:
+                rows.move_job(connection, row, JobEvent.REPORTED)
+                values = [rows.delivery_values(draft, now) for draft in drafts]
+                connection.execute(insert(schema.deliveries), values)
+            names = ", ".join(sorted({draft.destination for draft in drafts})) or "nowhere: no EHR is told of this job"
+            rows.tell(connection, now, row.study_uid, f"{edition.kind.value} report queued", f"to {names}", row.id)
+
+    def give_up_edition(self, edition: Edition, why: str) -> None:
+        """No valid message can be written for it."""
+        with writing(self.engine) as connection:
+            if _close(connection, edition, "failed", why):
+                row = _job(connection, edition.job_id)
+                what = f"{edition.kind.value} report failed"
+                rows.tell(connection, self.clock.now(), row.study_uid, what, why, row.id)
+
+
+def _job(connection: Connection, job: str) -> Row[Any]:
+    row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).one_or_none()
+    if row is None:
+        raise NotFound(f"no job {job}")
+    return row
+
+
+def _last(connection: Connection, job: str) -> Row[Any] | None:
+    query = select(_EDITIONS).where(_EDITIONS.c.job_id == job).order_by(_EDITIONS.c.number.desc()).limit(1)
+    return connection.execute(query).one_or_none()
+
+
+def _refusal(connection: Connection, job: Row[Any], before: Row[Any] | None, kind: ReportKind) -> str:
+    if job.state not in _HAS_RESULT:
+        return f"job {job.id} is {job.state}: it has no result to report"
+    newer = select(_JOBS.c.id).where(_JOBS.c.supersedes == job.id, _JOBS.c.state.in_(_HAS_RESULT))
+    if (found := connection.execute(newer).scalars().first()) is not None:
+        return f"job {job.id} has been replaced by {found}: report that one"
+    if before is not None and before.kind == ReportKind.CANCELLED.value:
+        return f"the result of job {job.id} is cancelled"
+    if before is not None and before.kind == kind.value == ReportKind.FINAL.value:
+        return f"the result of job {job.id} is confirmed already, by {before.by}"
+    return ""
+
+
+def _was_confirmed(connection: Connection, job: str) -> bool:
+    query = select(_EDITIONS.c.number).where(_EDITIONS.c.job_id == job, _EDITIONS.c.kind.in_(_CONFIRMED))
+    return connection.execute(query).first() is not None
+
+
+def _close(connection: Connection, edition: Edition, state: str, note: str = "") -> bool:
+    mine = (_EDITIONS.c.job_id == edition.job_id, _EDITIONS.c.number == edition.number, _EDITIONS.c.state == "asked")
+    return bool(connection.execute(update(_EDITIONS).where(*mine).values(state=state, note=note)).rowcount)
+
+
+def _edition(row: Row[Any], verified: bool) -> Edition:
+    return Edition(
+        job_id=JobId(row.job_id),
+        number=row.number,
+        kind=ReportKind(row.kind),
+        at=row.at,
+        by=row.by,
+        reason=row.reason,
+        verified=verified,
+    )
