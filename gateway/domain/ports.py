@@ -38,7 +38,7 @@ class Clock(Protocol):
 class SpoolFile(Protocol):
     """A file on its way into the spool, written piece by piece by one thread."""
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """Appends; raises StorageFull."""
         ...
 

@@ -151,13 +151,7 @@ class Association:
 
     def _read(self, context_id: int) -> bytes:
         data = bytearray()
-
-        def collect(piece: memoryview) -> None:
-            if len(data) + len(piece) > _LARGEST_DATASET:
-                raise UpperLayerError("the dataset is absurdly long", pdu.INVALID_PARAMETER)
-            data.extend(piece)
-
-        self._wire.dataset(context_id, collect)
+        self._wire.dataset(context_id, pdu.collector(data, _LARGEST_DATASET))
         return bytes(data)
 
     def _send(self, context_id: int, said: bytes, dataset: Dataset | None = None) -> None:

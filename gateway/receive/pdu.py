@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ _LARGEST_REQUEST = (
     1024 * 1024
 )  # bytes of an A-ASSOCIATE-RQ: 128 contexts with every transfer syntax there is are 300 KB
 _LARGEST_COMMAND = 64 * 1024  # bytes of a command set
+_TOLERANCE = 0.05  # of a time limit, for which nothing is set anew
 _FAREWELL = 2.0  # seconds for the peer to read our last word and close
 
 _PDU, _ITEM = struct.Struct(">BxI"), struct.Struct(">IBB")
@@ -28,7 +30,7 @@ UNRECOGNIZED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = (
     6,
 )  # reasons of an A-ABORT by the provider (PS3.8 table 9-26)
 
-Sink = Callable[[memoryview], None]
+Sink = Callable[[Sequence[memoryview]], None]
 
 
 class PduType(IntEnum):
@@ -69,6 +71,18 @@ def data_pdus(context: int, command: bytes, dataset: bytes | None, largest: int)
     return b"".join(parts)
 
 
+def collector(data: bytearray, most: int) -> Sink:
+    """A sink for what is small enough for memory."""
+
+    def collect(pieces: Sequence[memoryview]) -> None:
+        for piece in pieces:
+            if len(data) + len(piece) > most:
+                raise UpperLayerError("a message is absurdly long", INVALID_PARAMETER)
+            data.extend(piece)
+
+    return collect
+
+
 class Wire:
     """One connection, read by one thread.
 
@@ -81,7 +95,9 @@ class Wire:
         self._view = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0  # what has been read and not yet looked at
         self._left = 0  # bytes of the present P-DATA-TF
+        self._pieces: list[memoryview] = []  # of the present message, in the buffer
         self._deadline = 0.0
+        self._limited = 0.0  # seconds that the socket waits
 
     def associate_request(self, seconds: float) -> bytes:
         """The whole A-ASSOCIATE-RQ that every connection begins with, however it is cut up, within so many seconds."""
@@ -100,22 +116,17 @@ class Wire:
             return kind
         data = bytearray()
 
-        def collect(piece: memoryview) -> None:
-            if len(data) + len(piece) > _LARGEST_COMMAND:
-                raise UpperLayerError("the command set is absurdly long", INVALID_PARAMETER)
-            data.extend(piece)
-
-        context = self._message(None, _COMMAND, collect)
+        context = self._message(None, _COMMAND, collector(data, _LARGEST_COMMAND))
         return context, bytes(data)
 
     def dataset(self, context: int, sink: Sink) -> None:
-        """Hands a dataset to ``sink`` piece by piece; a piece is only there until the sink returns."""
+        """Hands a dataset to ``sink``, several pieces at a time; they are only there until the sink returns."""
         self._message(context, DATASET, sink)
 
     def send(self, data: bytes) -> None:
         """Sends it all."""
         try:
-            self._connection.settimeout(self._idle)
+            self._wait_at_most(self._idle)
             self._connection.sendall(data)
         except OSError as error:
             raise ConnectionLost("the peer does not take our answer") from error
@@ -136,8 +147,13 @@ class Wire:
 
     def _message(self, context: int | None, kind: int, sink: Sink) -> int:
         while True:
-            if not self._left and (other := self._next_pdu()) is not PduType.P_DATA_TF:
-                self._out_of_place(other)
+            if not self._left:
+                if self._end - self._start < _PDU.size:
+                    self._empty_into(sink)
+                if (other := self._next_pdu()) is not PduType.P_DATA_TF:
+                    self._out_of_place(other)
+            if self._end - self._start < _ITEM.size:
+                self._empty_into(sink)
             length, its_context, control = _ITEM.unpack(self._exactly(_ITEM.size))
             rest = length - 2
             self._left -= _ITEM.size + rest
@@ -147,11 +163,21 @@ class Wire:
                 raise UpperLayerError("a fragment belongs to another message", INVALID_PARAMETER)
             context = its_context
             while rest:
+                if self._start == self._end:
+                    self._empty_into(sink)
+                    self._fill()
                 piece = self._some(rest)
                 rest -= len(piece)
-                sink(piece)
+                self._pieces.append(piece)
             if control & _LAST:
+                self._empty_into(sink)
                 return int(its_context)
+
+    def _empty_into(self, sink: Sink) -> None:
+        """Before the buffer is filled anew: what has been found in it is handed over together."""
+        if self._pieces:
+            sink(self._pieces)
+            self._pieces.clear()
 
     def _out_of_place(self, kind: PduType) -> NoReturn:
         if kind is PduType.A_ABORT:
@@ -202,12 +228,23 @@ class Wire:
         if left <= 0:
             raise ConnectionLost("the peer is silent, or too slow")
         try:
-            self._connection.settimeout(left)
+            self._wait_at_most(left)
             self._start, self._end = 0, self._connection.recv_into(self._view)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:
             self._end = 0
             raise ConnectionLost("the peer is silent, or too slow") from error
         except OSError as error:
             raise ConnectionLost("the connection broke") from error
         if not self._end:
             raise ConnectionLost("the peer closed the connection")
+
+    def _wait_at_most(self, seconds: float) -> None:
+        # The kernel's own timeout spares a poll before each call, and with it a change of the thread that runs. OpenSSL
+        # would try for ever on it.
+        if isinstance(self._connection, ssl.SSLSocket):
+            self._connection.settimeout(seconds)
+        elif abs(self._limited - seconds) > _TOLERANCE * seconds:
+            limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) or 1)
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            self._limited = seconds

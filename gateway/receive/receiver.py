@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -153,18 +154,19 @@ class Reception:
         """Bytes of the dataset so far."""
         return self._size
 
-    def write(self, piece: memoryview) -> None:
+    def write(self, pieces: Sequence[memoryview]) -> None:
         """The next bytes of the dataset, as sent; raises UpperLayerError where it is longer than any we take."""
-        self._size += len(piece)
+        self._size += sum(map(len, pieces))
         if self._size > self._receiver.largest_instance:
             raise UpperLayerError("the dataset is longer than dicom.max_instance")
         if self._file is None:
             return
-        if len(self._beginning) < _BEGINNING:
-            self._beginning += piece[: _BEGINNING - len(self._beginning)]
-        self._digest.update(piece)
+        for piece in pieces:
+            if len(self._beginning) < _BEGINNING:
+                self._beginning += piece[: _BEGINNING - len(self._beginning)]
+            self._digest.update(piece)
         try:
-            self._file.write(piece)
+            self._file.write(*pieces)
         except HilumError as error:
             self._give_up(error)
 

@@ -15,6 +15,7 @@ from gateway.domain.errors import NotFound, StorageFull
 from gateway.domain.ids import digest
 
 _KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}")
+_MOST_PIECES = 1024  # of one system call (IOV_MAX)
 _WRITE_BACK = 4 * 1024 * 1024  # bytes after which the disk begins to write, so that the end has little to wait for
 
 
@@ -93,20 +94,25 @@ class LocalFile:
         except OSError as error:
             raise _no_room(error) from error
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """Appends; raises StorageFull."""
-        view = memoryview(data)
         try:
-            while view:
-                written = os.write(self._handle, view)
-                self._size += written
-                view = view[written:]
+            whole = sum(map(len, pieces))
+            written = os.writev(self._handle, pieces) if len(pieces) <= _MOST_PIECES else 0
+            if written < whole:
+                self._rest(b"".join(pieces), written)
+            self._size += whole
             if self._durable and self._size - self._behind >= _WRITE_BACK:
                 # Linux begins to write these pages and keeps them, since they are not clean yet.
                 os.posix_fadvise(self._handle, self._behind, self._size - self._behind, os.POSIX_FADV_DONTNEED)
                 self._behind = self._size
         except OSError as error:
             raise _no_room(error) from error
+
+    def _rest(self, data: bytes, written: int) -> None:
+        view = memoryview(data)[written:]
+        while view:
+            view = view[os.write(self._handle, view) :]
 
     def view(self, start: int) -> memoryview:
         """What has been written from a place on, without reading it into memory."""

@@ -35,7 +35,7 @@ class Site:
         )
         with self.receiver.begin(request, self.sender) as reception:
             for start in range(0, len(data), 100):
-                reception.write(memoryview(data)[start : start + 100])
+                reception.write([memoryview(data)[start : start + 100]])
             return reception.finish()
 
     def files(self) -> list[Path]:
