@@ -122,10 +122,10 @@ class Association:
         with self._receiver.begin(request, self._sender) as reception:
             if said.has_dataset:
                 self._wire.dataset(context_id, reception.write)
+            self._received += reception.size
+            if self._received > self._receiver.largest_association:
+                raise UpperLayerError("the association has brought more than dicom.max_association_bytes")
             answer = reception.finish()
-        self._received += reception.size
-        if self._received > self._receiver.largest_association:
-            raise UpperLayerError("the association has brought more than dicom.max_association_bytes")
         self._send(context_id, command.response(said, answer.status, answer.comment))
 
     def _ask(self, service: DimseService | None, context_id: int, context: Context, said: CommandSet) -> DimseResponse:

@@ -125,12 +125,12 @@ class DimseNode:
 
     def _converse(self, connection: Connection) -> None:
         settings = self._settings
+        idle, patience = settings.idle_timeout, min(_ARTIM, settings.idle_timeout)
         if settings.tls is not None:
-            handshake(connection.socket, _ARTIM)
-        idle = settings.idle_timeout
+            handshake(connection.socket, patience)
         wire = Wire(connection.socket, largest=settings.max_pdu, idle=idle, whole=min(settings.pdu_timeout, idle))
         try:
-            request = decode(wire.associate_request(min(_ARTIM, idle)))
+            request = decode(wire.associate_request(patience))
             opened = self._open(request, connection)
             if not isinstance(opened, Rejection):
                 self._speak(wire, *opened)

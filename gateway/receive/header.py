@@ -25,7 +25,7 @@ _NUMBERS_LIMIT = 64  # values of one attribute; no attribute here has more than 
 _LARGEST = 0xFFFFFFFF
 _PROCESSING_ALGORITHM = ("1630", "99IHE")
 
-_DEFLATED = {  # PS3.5 A.5, A.7 and A.12: the whole dataset is compressed, not only its pixels
+DEFLATED = {  # PS3.5 A.5, A.7 and A.12: the whole dataset is compressed, not only its pixels
     DeflatedExplicitVRLittleEndian,
     "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate
     "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate
@@ -123,7 +123,7 @@ def _meta(number: int, vr: bytes, text: str, padding: str) -> bytes:
 
 def _parse(data: memoryview, syntax: str, whole: bool) -> tuple[dict[int, Element], tuple[str, ...]]:
     """Wanted elements, and the encodings of their texts."""
-    if syntax in _DEFLATED:
+    if syntax in DEFLATED:
         try:
             data = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_LIMIT))
         except zlib.error as error:

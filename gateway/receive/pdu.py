@@ -132,12 +132,11 @@ class Wire:
             raise ConnectionLost("the peer does not take our answer") from error
 
     def farewell(self, data: bytes = b"") -> None:
-        """Says a last word and waits a little until it is read: closing at once could take it away again."""
+        """Says a last word and waits a little for the peer to close: that is its part (PS3.8 9.2, Sta13)."""
         deadline = time.monotonic() + _FAREWELL
         try:
             self._connection.settimeout(_FAREWELL)
             self._connection.sendall(data)
-            socket.socket.shutdown(self._connection, socket.SHUT_WR)  # below TLS, which would wait for the peer's word
             while (left := deadline - time.monotonic()) > 0:
                 self._connection.settimeout(left)
                 if not self._connection.recv_into(self._view):

@@ -14,7 +14,8 @@ from gateway.domain.ids import AETitle, AssociationId, InstanceUID, Sha256, Uid
 from gateway.domain.ports import Clock, IntakeLedger, Spool, SpoolFile
 from gateway.domain.study import Header, Instance
 from gateway.observe.logs import log
-from gateway.receive.header import Incomplete, part10_prefix, read_header
+from gateway.receive.header import DEFLATED, Incomplete, part10_prefix, read_header
+from gateway.receive.inflated import InflatedLength
 from gateway.receive.settings import DicomSettings
 
 SUCCESS = 0x0000
@@ -113,6 +114,11 @@ class Receiver:
         return self._settings.max_instance
 
     @property
+    def largest_inflated(self) -> int:
+        """Bytes of the longest deflated dataset that is taken, once it is inflated."""
+        return self._settings.max_inflated
+
+    @property
     def largest_association(self) -> int:
         """Bytes of all datasets that one association may bring."""
         return self._settings.max_association_bytes
@@ -142,6 +148,8 @@ class Reception:
         self._receiver, self._request, self._sender = receiver, request, sender
         self._digest, self._size, self._beginning = hashlib.sha256(), 0, bytearray()
         self._file: SpoolFile | None = None
+        deflated = request.transfer_syntax_uid in DEFLATED
+        self._inflated = InflatedLength(receiver.largest_inflated) if deflated else None
         self._prefix = 0  # bytes of the file before the dataset
         self._error: HilumError | None = None
         try:
@@ -161,6 +169,12 @@ class Reception:
             raise UpperLayerError("the dataset is longer than dicom.max_instance")
         if self._file is None:
             return
+        if self._inflated is not None:
+            try:
+                self._inflated.add(pieces)
+            except HilumError as error:
+                self._give_up(error)
+                return
         for piece in pieces:
             if len(self._beginning) < _BEGINNING:
                 self._beginning += piece[: _BEGINNING - len(self._beginning)]

@@ -68,6 +68,7 @@ class DicomSettings(BaseModel):
     max_unassociated_per_address: Annotated[int, Field(ge=1)] = 64
     max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = 131072  # bytes
     max_instance: Annotated[int, Field(ge=1)] = 4 * 1024**3  # bytes of one dataset
+    max_inflated: Annotated[int, Field(ge=1)] = 1024**3  # bytes of a deflated dataset once it is inflated
     max_association_bytes: Annotated[int, Field(ge=1)] = 1024**4  # of all datasets of one association
     idle_timeout: Seconds = 60.0  # of a silent association
     pdu_timeout: Seconds = 30.0  # for one PDU, from its first byte to its last

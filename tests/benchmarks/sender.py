@@ -38,7 +38,10 @@ def read_item(path: Path) -> Item:
     meta, data = read_file_meta_info(path), memoryview(path.read_bytes())
     start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
     return Item(
-        str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID), str(meta.TransferSyntaxUID), [data[start:]]
+        str(meta.MediaStorageSOPClassUID),
+        str(meta.MediaStorageSOPInstanceUID),
+        str(meta.TransferSyntaxUID),
+        [data[start:]],
     )
 
 
@@ -48,7 +51,7 @@ class Sending:
     def __init__(self, port: int, called: str, sop_class_uid: str, transfer_syntax_uid: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.sendall(_request(called, sop_class_uid, transfer_syntax_uid))
+        self._socket.sendall(association_request(called, sop_class_uid, transfer_syntax_uid))
         kind, answer = self._pdu()
         if kind != 2:
             raise ConnectionError(f"no association: PDU {kind}")
@@ -127,7 +130,8 @@ def _command(item: Item) -> bytes:
     return element(0, struct.pack("<I", len(body))) + body
 
 
-def _request(called: str, sop_class_uid: str, transfer_syntax_uid: str) -> bytes:
+def association_request(called: str, sop_class_uid: str, transfer_syntax_uid: str) -> bytes:
+    """An A-ASSOCIATE-RQ with one presentation context, of id 1."""
     context = build_context(sop_class_uid, transfer_syntax_uid)
     context.context_id = 1
     size, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()

@@ -16,8 +16,7 @@ from gateway.receive.settings import DicomSettings
 from tests.support.node import EXPLICIT, Site, associate, associations, dataset_digest, recorded, send, wait
 from tests.support.received import SERIES, dataset
 
-# pynetdicom ends the thread of a connection by an exception of its own where a peer breaks the state machine (PS3.8 9.2).
-pytestmark = [pytest.mark.neighbour, pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")]
+pytestmark = pytest.mark.neighbour
 
 ROUNDS = 60
 

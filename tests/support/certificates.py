@@ -30,3 +30,41 @@ def make_certificate(directory: Path, address: str = "127.0.0.1") -> Certificate
     command += ["-days", "1", "-subj", "/CN=peer", "-addext", f"subjectAltName=IP:{address}"]
     subprocess.run([*command, "-keyout", files.key, "-out", files.certificate], check=True, capture_output=True)
     return files
+
+
+class Authority:
+    """An authority, a server and two clients it vouches for, and a stranger who vouches for itself."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._run("req", "-x509", *self._key("ca"), "-out", "ca.pem", "-days", "1", "-subj", "/CN=authority")
+        for name in ("server", "ct1", "ct2"):
+            self._run("req", *self._key(name), "-out", f"{name}.csr", "-subj", f"/O=Hospital/CN={name}")
+            signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1", "-out", f"{name}.pem")
+            self._run("x509", "-req", "-in", f"{name}.csr", *signed)
+        self._run("req", "-x509", *self._key("stranger"), "-out", "stranger.pem", "-days", "1", "-subj", "/CN=ct1")
+
+    def server_settings(self) -> dict[str, str]:
+        """`dicom.tls` with client certificates."""
+        files = {"cert_file": "server.pem", "key_file": "server.key", "client_ca_file": "ca.pem"}
+        return {key: str(self._directory / name) for key, name in files.items()}
+
+    def client(self, name: str | None) -> ssl.SSLContext:
+        """A client that shows a certificate, or none."""
+        context = ssl.create_default_context(cafile=str(self._directory / "ca.pem"))
+        context.check_hostname = False
+        if name is not None:
+            context.load_cert_chain(self._directory / f"{name}.pem", self._directory / f"{name}.key")
+        return context
+
+    def fingerprint(self, name: str) -> str:
+        """As openssl prints it."""
+        command = ["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", f"{name}.pem"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=self._directory)
+        return done.stdout.strip().split("=")[1]
+
+    def _key(self, name: str) -> tuple[str, ...]:
+        return ("-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key")
+
+    def _run(self, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=self._directory)
