@@ -16,19 +16,24 @@ from gateway.deliver.dimse import Dialer, NoAssociation
 from gateway.deliver.dispatch import Dispatcher, Limits, Prove, by_reading_back, through_ehr, through_pacs
 from gateway.deliver.settings import DicomDestination, DicomTimeouts, DicomwebDestination
 from gateway.deliver.stow import StowPacs
+from gateway.domain.context import Subject
 from gateway.domain.errors import BundleInvalid, ConfigurationError, NoAnswer
 from gateway.domain.ids import AETitle, DestinationName, ModelName, Sha256, digest
 from gateway.domain.job import Edition, Job, Priority, ReportKind
 from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.roles import MESSAGE, WITHDRAWAL
 from gateway.domain.study import Header, Study
+from gateway.hl7.server import MllpServer
 from gateway.hold.cfind import CFindSource
 from gateway.hold.holder import Holder, Wish
 from gateway.hold.inquirer import Inquirer, Source
 from gateway.hold.qido import QidoSource
 from gateway.hold.settings import Query, WebQuery
+from gateway.letters import Compose, Letters, WrittenReport
 from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
-from gateway.pipeline import Compose, Pipeline, WrittenReport
+from gateway.orders.inbox import OrderInbox
+from gateway.orders.linker import Linker
+from gateway.pipeline import Pipeline
 from gateway.receive.admission import is_peer
 from gateway.receive.commitment import StorageCommitmentReports
 from gateway.receive.dimse import DimseNode
@@ -91,7 +96,7 @@ def make_rules(settings: Settings) -> list[RoutingRule]:
             when=compile_expression(rule.when, f"rules.{number}.when (rule {rule.name!r})"),
             run=tuple(ModelName(name) for name in rule.run),
             deliver=tuple(DestinationName(name) for name in rule.deliver),
-            priority=Priority[rule.priority.upper()],
+            priority=None if rule.priority == "order" else Priority[rule.priority.upper()],
             require=tuple(
                 compile_expression(text, f"rules.{number}.hold.require (rule {rule.name!r})")
                 for text in rule.hold.require
@@ -129,15 +134,20 @@ def make_source(query: Query, settings: Settings) -> Source:
 
 
 def make_holder(
-    settings: Settings, ledger: SqlLedger, rules: Sequence[RoutingRule], inquiries: Mapping[Query, Inquirer]
+    settings: Settings,
+    ledger: SqlLedger,
+    rules: Sequence[RoutingRule],
+    inquiries: Mapping[Query, Inquirer],
+    linker: Linker | None = None,
 ) -> Holder:
     """Weighs the evidence about open studies, each by the rules that it meets."""
     holds = {rule.name: rule.hold for rule in settings.rules}
 
     def wishes(study: Study) -> Sequence[Wish]:
+        order = linker.order_of(study.uid) if linker else None
         found = [
             Wish(hold=holds[rule.name], required=len(rule.require), unmet=unmet(study, rule))
-            for rule in matching(study, rules)
+            for rule in matching(study, rules, order)
         ]
         return found or [Wish(hold=settings.hold)]
 
@@ -162,9 +172,11 @@ def make_pipeline(
     spool: LocalSpool,
     broker: Broker,
     inquiries: Mapping[Query, Inquirer] | None = None,
+    inbox: OrderInbox | None = None,
 ) -> Pipeline:
-    """The pipeline with everything it needs."""
+    """The pipeline with everything it needs; ``inbox`` where the site takes messages from its EHR."""
     models, rules = make_models(settings), make_rules(settings)
+    linker = None if inbox is None else Linker(ledger, spool)
     archives = {
         DestinationName(name): item
         for name, item in settings.destinations.items()
@@ -174,24 +186,30 @@ def make_pipeline(
         ledger=ledger,
         spool=spool,
         broker=broker,
-        holder=make_holder(settings, ledger, rules, inquiries or {}),
+        holder=make_holder(settings, ledger, rules, inquiries or {}, linker),
         rules=rules,
         models=models,
+        inbox=inbox,
+        linker=linker,
         roles={name: frozenset(item.roles) for name, item in archives.items()},
         fallbacks={name: item.substitutes for name, item in archives.items()},
-        messages={
-            DestinationName(name): _composer(item, models)
-            for name, item in settings.destinations.items()
-            if isinstance(item, Hl7Destination)
-        },
+        letters=Letters(
+            ledger,
+            spool,
+            {
+                DestinationName(name): _composer(item, models)
+                for name, item in settings.destinations.items()
+                if isinstance(item, Hl7Destination)
+            },
+        ),
     )
 
 
 def _composer(profile: Hl7Destination, models: Mapping[ModelName, Model]) -> Compose:
-    def compose(job: Job, source: Header, edition: Edition, control_id: str) -> WrittenReport:
+    def compose(job: Job, source: Header, subject: Subject, edition: Edition, control_id: str) -> WrittenReport:
         model = models.get(job.draft.model)
         intended_use = model.manifest.intended_use if model else ""
-        content = OruContent.of(job, source, edition, control_id, intended_use)
+        content = OruContent.of(job, source, edition, control_id, intended_use, subject)
         return WrittenReport(
             content=build(content, profile),
             role=WITHDRAWAL if edition.kind is ReportKind.CANCELLED else MESSAGE,
@@ -200,6 +218,18 @@ def _composer(profile: Hl7Destination, models: Mapping[ModelName, Model]) -> Com
         )
 
     return compose
+
+
+def make_inbox(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> OrderInbox | None:
+    """What takes messages from the EHR, where the site has a port for them."""
+    if settings.hl7 is None:
+        return None
+    return OrderInbox(ledger, spool, settings.hl7.conventions(), settings.hl7.codec)
+
+
+def make_listener(settings: Settings, inbox: OrderInbox | None) -> MllpServer | None:
+    """The port for messages from the EHR; raises ConfigurationError where a TLS file cannot be used."""
+    return None if settings.hl7 is None or inbox is None else MllpServer(settings.hl7, inbox.take)
 
 
 def make_node(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> DimseNode:

@@ -119,6 +119,22 @@ def deliveries(config: Config = None, limit: Limit = 50, as_json: AsJson = False
 
 
 @app.command()
+def orders(config: Config = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """What the EHR has ordered, and every message that it has sent."""
+    from gateway.commands.show import show_orders
+
+    show_orders(config, limit, as_json)
+
+
+@app.command()
+def release(study_uid: str, config: Config = None) -> None:
+    """Lets the results of a study go although its order and its images do not agree."""
+    from gateway.commands.show import release as run
+
+    print(run(config, study_uid))
+
+
+@app.command()
 def explain(study_uid: str, config: Config = None, as_json: AsJson = False) -> None:
     """Everything about one study: why it was released, what ran, what was sent where and who acknowledged."""
     from gateway.commands.show import explain as run
@@ -136,11 +152,11 @@ def dead_letters(config: Config = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def replay(
-    what: Annotated[str, typer.Argument(help="study, job or delivery")],
+    what: Annotated[str, typer.Argument(help="study, job, delivery or message")],
     which: Annotated[str, typer.Argument(help="Its id, or `all` that are dead or held back.")],
     config: Config = None,
 ) -> None:
-    """Routes a study, runs a job or sends a delivery again."""
+    """Routes a study, runs a job, sends a delivery or reads a message from the EHR again."""
     from gateway.commands.show import replay as run
 
     print(run(config, what, which))

@@ -7,35 +7,23 @@ again: state is in the ledger only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.deliver import plan
+from gateway.domain.context import Order
 from gateway.domain.errors import ConfigurationError, MessageInvalid
-from gateway.domain.ids import DestinationName, JobId, ModelName
-from gateway.domain.job import DeliveryDraft, Edition, Job, Payload
+from gateway.domain.ids import DestinationName, JobId, ModelName, StudyUID
 from gateway.domain.ports import Broker, Ledger, Spool
-from gateway.domain.study import Header, Series
+from gateway.domain.study import Series
 from gateway.hold import assembly
 from gateway.hold.holder import Holder
+from gateway.letters import Letters
 from gateway.observe.logs import log
+from gateway.orders.inbox import OrderInbox
+from gateway.orders.linker import Linker
 from gateway.route import selection
 from gateway.submit.jobkey import job_key
-
-
-@dataclass(frozen=True, kw_only=True)
-class WrittenReport:
-    """What goes to an EHR."""
-
-    content: bytes
-    role: str  # `oru`, `mdm`, `fhir`
-    patient_key: str  # digest of whom it is about
-    report_key: str  # of what report it is an edition
-
-
-Compose = Callable[[Job, Header, Edition, str], WrittenReport]
-"""Writes an edition of the report about a job for one EHR destination: the source's header, the edition, the control id;
-raises MessageInvalid."""
 
 _RING_BACK_OFF = 15.0  # seconds; doubles for a job that stays queued
 _RINGS_AT_ONCE = 20
@@ -53,7 +41,9 @@ class Pipeline:
     holder: Holder
     roles: Mapping[DestinationName, frozenset[str]]  # what each PACS destination takes
     fallbacks: Mapping[DestinationName, plan.Fallbacks]  # and what it is sent instead of what it does not take
-    messages: Mapping[DestinationName, Compose]  # how each EHR destination is written to
+    letters: Letters  # messages to the EHR
+    inbox: OrderInbox | None = None  # messages from the EHR, where the site takes them
+    linker: Linker | None = None  # with what studies are linked then
 
     @property
     def next_look(self) -> float:
@@ -62,11 +52,19 @@ class Pipeline:
 
     def advance(self) -> None:
         """One round through every stage."""
+        self.hear()
         self.release_due()
         self.route_complete()
         self.ring()
         self.plan_ready()
         self.report_again()
+
+    def hear(self) -> None:
+        """Orders: what the EHR has sent is read, and every study that it concerns is linked with it."""
+        if self.inbox is not None and self.linker is not None:
+            self.inbox.read_waiting()
+            for uid in self.ledger.stale_studies():
+                self._link(uid)
 
     def release_due(self) -> None:
         """Hold: studies whose evidence says that they are complete."""
@@ -81,7 +79,7 @@ class Pipeline:
         """Route: complete studies to jobs, or to none and why."""
         for record in self.ledger.complete_studies():
             study = self.ledger.study(record.uid)
-            decision = selection.decide(study, self.rules, self.models, _key)
+            decision = selection.decide(study, self.rules, self.models, _key, self._link(record.uid))
             if decision.quarantine:
                 self.ledger.quarantine_study(record.uid, record.revision, decision.reason, record.flags)
                 continue
@@ -100,7 +98,7 @@ class Pipeline:
         """Deliver and report: a job's results to one outbox row for each object or message and destination."""
         for job in self.ledger.ready_jobs():
             try:
-                messages = self._write_messages(job, self.ledger.first_edition(job))
+                messages = self.letters.write(job, self.ledger.first_edition(job))
                 self.ledger.plan(job.id, plan.plan(job, self.roles, messages, self.fallbacks))
             except (MessageInvalid, ConfigurationError) as error:
                 self.ledger.hold_back(job.id, error.message)
@@ -109,7 +107,7 @@ class Pipeline:
         """Report: confirmations, corrections and cancellations that somebody has asked for."""
         for job, edition in self.ledger.unwritten_editions():
             try:
-                self.ledger.publish(edition, self._write_messages(job, edition))
+                self.ledger.publish(edition, self.letters.write(job, edition))
             except MessageInvalid as error:
                 self.ledger.give_up_edition(edition, error.message)
                 log(stage="report").error("report cannot be written", job_id=job.id, reason=error.message)
@@ -119,25 +117,22 @@ class Pipeline:
         for job_id in self.ledger.take_back():
             log(stage="submit").warning("lease lost", job_id=job_id)
 
-    def _write_messages(self, job: Job, edition: Edition) -> list[DeliveryDraft]:
-        names = [name for name in job.draft.deliver if name in self.messages]
-        header = self.ledger.input_instances(job.id)[0].header if names else None
-        return [self._write_message(job, edition, header, name) for name in names if header]
-
-    def _write_message(self, job: Job, edition: Edition, header: Header, destination: DestinationName) -> DeliveryDraft:
-        control_id = plan.control_id(job.id, destination, edition.number)
-        written = self.messages[destination](job, header, edition, control_id)
-        file = self.spool.put(f"message {control_id}", [written.content])
-        return DeliveryDraft(
-            job_id=job.id,
-            destination=destination,
-            payload=Payload.MESSAGE,
-            role=written.role,
-            key=control_id,
-            file=file,
-            patient_key=written.patient_key,
-            report_key=written.report_key,
-        )
+    def _link(self, uid: StudyUID) -> Order | None:
+        """Links a study with all that the EHR has said so far, and returns its order. Messages about it that are to name
+        somebody else by now are changed first: if that is interrupted, the study is still to be linked."""
+        found = self.linker.look(uid) if self.linker else None
+        if found is None:
+            return None
+        context, last_fact = found
+        try:
+            done = self.letters.retarget(uid, context)
+        except MessageInvalid as error:
+            done = True
+            reason = f"a message cannot be written about the patient of today: {error.message}"
+            context = replace(context, mismatch=context.mismatch or reason)
+        if done:
+            self.ledger.link(uid, context, last_fact)
+        return context.order[0] if context.order else None
 
 
 def _key(series: Series, model: selection.Model) -> JobId:

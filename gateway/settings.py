@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gateway.deliver.settings import DicomDestination, DicomwebDestination
 from gateway.domain.errors import ConfigurationError
 from gateway.hold.settings import Hold, Query, RuleHold
+from gateway.orders.settings import OrderSettings
 from gateway.receive.settings import DicomSettings, Peer
 from gateway.report.settings import Hl7Destination
 from gateway.route.rules import compile_expression
@@ -80,6 +81,7 @@ class Settings(BaseModel):
     broker: BrokerSettings = BrokerSettings()
     jobs: JobSettings = JobSettings()
     spool: SpoolSettings = SpoolSettings()
+    hl7: OrderSettings | None = None  # messages from the EHR; none are taken where there is no such block
     hold: Hold = Hold()  # for studies that no rule wants yet
     destinations: dict[Name, Destination] = {}
     models: dict[Name, ModelEntry] = {}

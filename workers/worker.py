@@ -117,6 +117,7 @@ class Worker:
 
     def _order(self, claim: Claim, bundle: Path, output: Path) -> JobOrder:
         instances = self._ledger.input_instances(claim.job.id)
+        requested = self._ledger.requested_procedure(claim.job.id)
         return JobOrder(
             job_id=claim.job.id,
             bundle=str(bundle),
@@ -131,6 +132,7 @@ class Worker:
             output_dir=str(output),
             content_time=claim.job.created_at,
             flags=claim.job.draft.flags,
+            requested=(requested,) if requested else (),
         )
 
     def _waiter(self, claim: Claim) -> _Waiter:

@@ -24,6 +24,7 @@ from gateway.settings import Settings, read_settings
 from gateway.store.lock import is_held
 from gateway.submit.broker import broker_state
 from gateway.submit.embedded import EmbeddedBroker, find_server
+from gateway.tls import server_context
 
 _LOW = 0.2  # free part of the disk under which new studies are refused
 
@@ -55,6 +56,8 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("outbox", lambda: _outbox(settings), "configure them again under destinations, or replay when they are")
     yield _try("broker", lambda: _broker(settings), "install valkey or redis 7, or look at broker.url")
     yield _try("dicom node", lambda: _node(settings), "stop the other program, or set dicom.port")
+    if settings.hl7 is not None:
+        yield _try("hl7", lambda: _hl7(settings), "stop the other program, set hl7.port, or mend hl7.tls")
     yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
     yield _try("sandbox", _sandbox, "let the container or the kernel offer it: see docs/sandbox.md")
     for name, entry in settings.models.items():
@@ -135,6 +138,22 @@ def _sandbox() -> str:
         raise ConfigurationError("this machine cannot give a model's process " + "; ".join(missing))
     said = "models run without network, new processes or files of others"
     return f"{said} (this machine does not give them {'; '.join(missing)})" if missing else said
+
+
+def _hl7(settings: Settings) -> str:
+    """The port for messages from the EHR: free, or ours and answering."""
+    hl7 = settings.hl7
+    assert hl7 is not None  # noqa: S101
+    if is_held(settings.data_dir):
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(hl7.host, hl7.host)  # noqa: S104
+        with socket.create_connection((host, hl7.port), timeout=5.0):
+            return f"is listening on {hl7.host}:{hl7.port}{' with TLS' if hl7.tls else ''}"
+    if hl7.tls is not None:
+        server_context(hl7.tls, "hl7.tls")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((hl7.host, hl7.port))
+    return f"can listen on {hl7.host}:{hl7.port}{' with TLS' if hl7.tls else ''}"
 
 
 def _model(spec: str) -> str:

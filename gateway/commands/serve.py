@@ -53,10 +53,15 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         for inquirer in inquiries.values():
             inquirer.start()
             stack.callback(inquirer.stop)
-        pipeline = bootstrap.make_pipeline(settings, ledger, spool, bell, inquiries)
+        inbox = bootstrap.make_inbox(settings, ledger, spool)
+        pipeline = bootstrap.make_pipeline(settings, ledger, spool, bell, inquiries, inbox)
         node = bootstrap.make_node(settings, ledger, spool)
         node.start()
         stack.callback(node.stop)
+        listener = bootstrap.make_listener(settings, inbox)
+        if listener is not None:
+            listener.start()
+            stack.callback(listener.stop)
         for dispatcher in bootstrap.make_dispatchers(settings, ledger, spool):
             dispatcher.start()
             stack.callback(dispatcher.stop)
@@ -64,7 +69,7 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         for member in crew:
             member.start()
             stack.callback(member.stop)
-        status = _Status(settings, node.port, broker, crew)
+        status = _Status(settings, node.port, listener.port if listener else 0, broker, crew)
         stack.callback(status.remove)
         status.write()
         log().info("ready", dicom_port=node.port, workers=workers)
@@ -141,14 +146,17 @@ class WorkerProcess:
 class _Status:
     """Which processes and ports there are, for people and for tests."""
 
-    def __init__(self, settings: Settings, port: int, broker: EmbeddedBroker | None, crew: list[WorkerProcess]) -> None:
+    def __init__(
+        self, settings: Settings, port: int, hl7_port: int, broker: EmbeddedBroker | None, crew: list[WorkerProcess]
+    ) -> None:
         self._file = settings.data_dir / STATUS_FILE
-        self._port, self._broker, self._crew = port, broker, crew
+        self._port, self._hl7_port, self._broker, self._crew = port, hl7_port, broker, crew
 
     def write(self) -> None:
         values = {
             "pid": os.getpid(),
             "dicom_port": self._port,
+            "hl7_port": self._hl7_port,
             "broker_pid": self._broker.pid if self._broker else 0,
             "worker_pids": [member.pid for member in self._crew],
         }

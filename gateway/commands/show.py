@@ -64,6 +64,27 @@ def show_deliveries(config: Path | None, limit: int, as_json: bool) -> None:
     _print("deliveries", _with_stories(ledger, _aged(ledger.list_deliveries(limit))), _DELIVERY, as_json)
 
 
+def show_orders(config: Path | None, limit: int, as_json: bool) -> None:
+    """What the EHR has ordered, and the messages that it has sent, newest first."""
+    ledger = open_for_reading(config)
+    orders, messages = ledger.list_orders(limit), ledger.list_messages(limit)
+    if as_json:
+        _json({"orders": orders, "messages": messages})
+        return
+    columns: _Columns = {
+        "message": str, "at": _time, "control": str, "accession_number": str, "placer_number": str,
+        "filler_number": str, "procedure": str, "priority": str, "studies": ", ".join,
+    }  # fmt: skip
+    _print("orders", orders, columns, False)
+    _print("messages from the EHR", messages, _MESSAGE, False)
+
+
+def release(config: Path | None, study_uid: str) -> str:
+    """Lets a study's results go although they were held; returns a sentence."""
+    reason = open_for_reading(config).waive(StudyUID(study_uid))
+    return f"released by you: {reason}"
+
+
 def show_dead_letters(config: Path | None, as_json: bool) -> None:
     """All that was given up or held back."""
     found = open_for_reading(config).dead_letters()
@@ -78,6 +99,8 @@ def show_dead_letters(config: Path | None, as_json: bool) -> None:
     _print(
         "conflicting instances", found["conflicts"], {"sop_instance_uid": str, "sha256": str, "calling_ae": str}, False
     )
+    _print("held: order and images do not agree", found["held"], {"uid": str, "hold": str}, False)
+    _print("messages that were not understood", found["messages"], _MESSAGE, False)
 
 
 def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
@@ -101,6 +124,7 @@ def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
         "last_at": _time,
     }
     _print("series", found["series"], series, False)
+    _ehr(out, found["ehr"])
     _story(out, found["events"])
     for job in found["jobs"]:
         _measurements(out, job)
@@ -115,9 +139,10 @@ def replay(config: Path | None, what: str, which: str) -> str:
         "study": (lambda uid: ledger.replay_study(StudyUID(uid)), [row["uid"] for row in dead["studies"]]),
         "job": (lambda job: ledger.replay_job(JobId(job)), [row["id"] for row in dead["jobs"]]),
         "delivery": (lambda number: ledger.replay_delivery(_number(number)), [row["id"] for row in dead["deliveries"]]),
+        "message": (lambda number: ledger.replay_message(_number(number)), [row["id"] for row in dead["messages"]]),
     }
     if what not in actions:
-        raise ConfigurationError(f"cannot replay a {what!r}: say study, job or delivery")
+        raise ConfigurationError(f"cannot replay a {what!r}: say study, job, delivery or message")
     act, everything = actions[what]
     chosen = everything if which == "all" else [which]
     outdated = 0
@@ -142,7 +167,7 @@ def _number(text: Any) -> int:
     try:
         return int(text)
     except ValueError:
-        raise NotFound(f"no delivery {text!r}: deliveries have numbers") from None
+        raise NotFound(f"nothing is called {text!r}: deliveries and messages have numbers") from None
 
 
 def _time(value: Any) -> str:
@@ -181,6 +206,27 @@ _DELIVERY: _Columns = {
     "next_try": _time, "story": _lines,
 }  # fmt: skip
 _DEAD: _Columns = {**{name: show for name, show in _DELIVERY.items() if name != "story"}, "last_answer": str}
+
+
+_MESSAGE: _Columns = {
+    "id": str, "received_at": _time, "sender": str, "control_id": str, "kind": str, "state": str, "copies": str,
+    "reason": str,
+}  # fmt: skip
+
+
+def _ehr(out: Console, ehr: dict[str, Any]) -> None:
+    order = ehr.get("order")
+    if order:
+        said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in order.items() if value)
+        out.print(f"[bold]order[/bold] by {ehr['matched_by']}:", end=" ")
+        out.print(said, markup=False)
+    if ehr.get("merges"):
+        out.print(f"patient: {ehr['merges']} merges lead from the images' to the one of today")
+    if ehr.get("reports"):
+        out.print(f"reports of the radiologist: {', '.join(ehr['reports'])}")
+    if ehr.get("mismatch"):
+        held = "held" if ehr["held"] else "released by a person"
+        out.print(f"[bold]{held}[/bold]: {ehr['mismatch']}")
 
 
 def _story(out: Console, events: Sequence[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from gateway.domain.messages import Code
+from gateway.domain.messages import Code, RequestedProcedure
 from gateway.domain.study import Patient
 
 
@@ -162,6 +162,22 @@ def _keys(kind: KeyKind, values: Iterable[str]) -> tuple[Key, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Whom and what a message to the EHR names."""
+
+    patient: Patient  # PID-5, 7, 8
+    identifiers: tuple[Identifier, ...] = ()  # PID-3; of the patient where there are none
+    accession_number: str = ""
+    placer_number: tuple[Identifier, ...] = ()  # ORC-2, OBR-2
+    filler_number: tuple[Identifier, ...] = ()  # of the order that this result belongs to
+    procedure: tuple[Code, ...] = ()  # OBR-4: the ordered procedure
+    visit: Visit = Visit()  # PV1
+    provider: tuple[str, ...] = ()  # OBR-16
+    placer_field_1: str = ""  # OBR-18
+    placer_field_2: str = ""  # OBR-19
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyContext:
     """What the EHR's facts say about one study."""
 
@@ -172,3 +188,32 @@ class StudyContext:
     reports: tuple[Report, ...] = ()  # of the radiologist, oldest first
     merges: int = 0  # how many merges led from the images' patient to this one
     mismatch: str = ""  # why images and EHR cannot be about the same thing; no patient data
+
+    def subject(self, accession_number: str) -> Subject:
+        """Whom and what a message names; the images' accession number where there is no order."""
+        order = self.order[0] if self.order else Order()
+        return Subject(
+            patient=self.patient,
+            identifiers=self.identifiers,
+            accession_number=order.accession_number or accession_number,
+            placer_number=order.placer_number,
+            filler_number=order.filler_number,
+            procedure=order.procedure,
+            visit=order.visit,
+            provider=order.provider,
+            placer_field_1=order.placer_field_1,
+            placer_field_2=order.placer_field_2,
+        )
+
+    def requested_procedure(self) -> RequestedProcedure | None:
+        """The order by its numbers and codes, without anything that says who the patient is."""
+        if not self.order:
+            return None
+        order = self.order[0]
+        return RequestedProcedure(
+            accession_number=order.accession_number,
+            placer_order_number=order.placer_number[0].id if order.placer_number else "",
+            filler_order_number=order.filler_number[0].id if order.filler_number else "",
+            requested_procedure_id=order.requested_procedure_id,
+            procedure=order.procedure[:1],
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from gateway.domain.context import Subject
 from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, SeriesUID, Sha256, StudyUID
 from gateway.domain.messages import Outcome
 from gateway.domain.states import DeliveryState, JobState
@@ -108,6 +109,8 @@ class DeliveryDraft:
     fallbacks: tuple[DeliveryDraft, ...] = ()  # what goes instead where the destination does not take this form
     patient_key: str = ""  # messages about one patient leave in the order in which they were written
     report_key: str = ""  # and so do editions of one report, also behind one that still waits for objects
+    subject: Subject | None = None  # a message: whom and what it names
+    edition: int = 0  # and which edition of the report it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,3 +159,17 @@ class Commitment:
     requested_at: float  # seconds since the epoch
     answered_at: float | None
     deliveries: tuple[Delivery, ...]  # that still wait for its answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """The latest message about a job for an EHR, as the outbox has it."""
+
+    delivery_id: int
+    job_id: JobId
+    destination: DestinationName
+    edition: int  # of the report
+    state: DeliveryState
+    attempts: int
+    subject: Subject
+    settled: bool  # a later edition is asked for, or a later result of the same images has taken its place

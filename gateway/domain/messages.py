@@ -1,7 +1,7 @@
 """What gateway and workers say to each other: frozen, JSON, versioned. Ids and spool paths, never pixels.
 
 A broker message is only a ring with a job id. The order and the outcome travel through the ledger and through the
-pipe to the model's process; they hold no patient data either.
+pipe to the model's process. They hold nothing that says who the patient is: of the EHR's order only its numbers and codes.
 """
 
 from __future__ import annotations
@@ -39,6 +39,17 @@ class InputFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RequestedProcedure:
+    """What was ordered, by its numbers and codes (PS3.3 C.17.2, Referenced Request Sequence); no free text."""
+
+    accession_number: str = ""
+    placer_order_number: str = ""
+    filler_order_number: str = ""
+    requested_procedure_id: str = ""
+    procedure: tuple[Code, ...] = ()  # one or none
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobOrder:
     """Everything a model's process needs to do one job."""
 
@@ -49,6 +60,7 @@ class JobOrder:
     content_time: float  # seconds since the epoch; content date and time of every result object
     flags: tuple[str, ...] = ()  # what is already known to be unusual about the input
     extra_roles: tuple[str, ...] = ()  # kinds of result beside the usual ones, as gateway.domain.roles names them
+    requested: tuple[RequestedProcedure, ...] = ()  # the EHR's order, where it has told of one
     version: int = VERSION
 
 

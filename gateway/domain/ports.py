@@ -19,10 +19,11 @@ from gateway.domain.job import (
     Edition,
     Job,
     JobDraft,
+    Letter,
     Receipt,
     ReportKind,
 )
-from gateway.domain.messages import Outcome
+from gateway.domain.messages import Outcome, RequestedProcedure
 from gateway.domain.states import JobState, StudyState
 from gateway.domain.study import Instance, Study
 
@@ -254,6 +255,10 @@ class JobLedger(Protocol):
         """The instances of a job's input set."""
         ...
 
+    def requested_procedure(self, job: JobId) -> RequestedProcedure | None:
+        """What was ordered, as far as the EHR has told and it fits the images."""
+        ...
+
 
 class OutboxLedger(Protocol):
     """What delivery needs."""
@@ -356,6 +361,10 @@ class EditionLedger(Protocol):
         """The report that is made when a job is planned."""
         ...
 
+    def edition(self, job: Job, number: int) -> Edition:
+        """One edition of the report about a job; raises NotFound."""
+        ...
+
     def unwritten_editions(self) -> Sequence[tuple[Job, Edition]]:
         """Editions that were asked for and whose messages are not in the outbox yet."""
         ...
@@ -393,6 +402,22 @@ class RetractionLedger(Protocol):
         ...
 
 
+class LetterLedger(Protocol):
+    """What bringing messages in line with the EHR needs."""
+
+    def letters_about(self, study: StudyUID) -> Sequence[Letter]:
+        """The latest message about each job of a study for each destination."""
+        ...
+
+    def rewrite(self, delivery: int, draft: DeliveryDraft) -> bool:
+        """A message that nobody has seen says something else; False, and nothing done, where it has been sent since."""
+        ...
+
+    def withdraw(self, delivery: int, why: str) -> bool:
+        """A message does not go again; False, and nothing done, for one that has arrived or is being sent."""
+        ...
+
+
 class Ledger(
     IntakeLedger,
     EvidenceLedger,
@@ -403,6 +428,7 @@ class Ledger(
     RetractionLedger,
     InboxLedger,
     ContextLedger,
+    LetterLedger,
     Protocol,
 ):
     """The truth about every study, job and delivery."""

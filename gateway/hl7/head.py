@@ -13,7 +13,7 @@ from gateway.domain.errors import PeerError
 from gateway.hl7.charset import SHARES_DELIMITERS, codec_of
 from gateway.hl7.segments import Delimiters, Segment
 
-_FIRST_LINE = re.compile(rb"[\r\n]")
+_LINE_ENDS = re.compile(rb"[\r\n]+")
 _LONGEST_HEAD = 8192  # bytes of MSH that are looked at
 _BOM = b"\xef\xbb\xbf"
 _BATCH = (b"FHS", b"BHS", b"FTS", b"BTS")
@@ -53,11 +53,12 @@ class Head:
 
 
 def read_head(raw: bytes) -> Head:
-    """MSH of a message; raises MessageUnreadable with what to answer."""
-    line = _first_line(raw)
+    """MSH of a message, of the first one in a batch; raises MessageUnreadable with what to answer."""
+    lines = _first_lines(raw)
+    line = next((line for line in lines if line[:3] not in _BATCH), b"")
     if not line.startswith(b"MSH"):
-        batch = line[:3] in _BATCH
-        reason = "batches are not taken: send single messages" if batch else "the message does not begin with MSH"
+        batch = lines[0][:3] in _BATCH
+        reason = "the batch does not begin with a message" if batch else "the message does not begin with MSH"
         raise MessageUnreadable(reason, code="200" if batch else "100")
     head = _decoded_head(line)
     if not head.control_id:
@@ -69,7 +70,7 @@ def read_head(raw: bytes) -> Head:
 
 def attempt_head(raw: bytes) -> Head | None:
     """What can be told of MSH, FHS or BHS of a message that cannot be accepted, so that it can be answered; or None."""
-    line = _first_line(raw)
+    line = _first_lines(raw)[0]
     try:
         return _decoded_head(line) if line[:3] in (b"MSH", b"FHS", b"BHS") else None
     except MessageUnreadable:
@@ -97,9 +98,10 @@ def lenient_text(raw: bytes) -> str:
     return raw.removeprefix(_BOM).decode(codec, "replace")
 
 
-def _first_line(raw: bytes) -> bytes:
+def _first_lines(raw: bytes) -> list[bytes]:
+    """The first segment, and those behind it that a batch has before its first message."""
     start = raw[:_LONGEST_HEAD].removeprefix(_BOM).lstrip(b"\r\n ")
-    return _FIRST_LINE.split(start, maxsplit=1)[0]
+    return _LINE_ENDS.split(start, maxsplit=4)
 
 
 def _decoded_head(line: bytes) -> Head:

@@ -114,7 +114,7 @@ class Message:
             code, trigger = code.split("_", 1)
         return code, trigger or self.first("EVN").get(1).upper()
 
-    def time(self, zone: tzinfo) -> float | None:
+    def time(self, zone: tzinfo | None) -> float | None:
         """When the event was recorded (EVN-2), else when the message was made (MSH-7)."""
         return moment(self.first("EVN").get(2), zone) or moment(self.head.get(7), zone)
 
@@ -136,7 +136,7 @@ def read_messages(text: str) -> Iterator[Message]:
         yield Message(segments)
 
 
-def moment(text: str, zone: tzinfo) -> float | None:
+def moment(text: str, zone: tzinfo | None) -> float | None:
     """Seconds since the epoch of a TS or DTM (2.A.22), in a zone where it names none; None where it is no time."""
     match = _TIME.fullmatch(text.strip())
     if match is None:

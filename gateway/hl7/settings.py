@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -20,6 +21,14 @@ def _network(text: str) -> str:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
         raise ValueError("not an IP address or network: write 192.0.2.7 or 192.0.2.0/24") from None
+
+
+def known_zone(text: str | None) -> str | None:
+    """The name of a time zone, or ValueError."""
+    try:
+        return None if text is None else ZoneInfo(text).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("not a time zone: write a name like Europe/Berlin") from None
 
 
 def _readable(text: str) -> str:

@@ -22,7 +22,7 @@ _FINAL = ("F", "C")  # HL7 table 0123: final, corrected
 class Conventions:
     """How this site's senders write."""
 
-    zone: tzinfo
+    zone: tzinfo | None  # of times without an offset; this machine's own where there is none
     processing_id: str = "P"  # MSH-11 of what is meant for us
     accession_fields: tuple[str, ...] = ACCESSION_FIELDS
     ourselves: str = ""  # MSH-3 of our own messages, which an engine may send round

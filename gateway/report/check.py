@@ -42,11 +42,16 @@ def _structured(lines: Sequence[str]) -> Message:
         message = Message("ORU_R01", version="2.5.1")
         message.msh = lines[0]
         result = message.add_group("ORU_R01_PATIENT_RESULT")
-        result.add_group("ORU_R01_PATIENT").add_segment("PID").value = lines[1]
+        patient = result.add_group("ORU_R01_PATIENT")
+        patient.add_segment("PID").value = lines[1]
+        visit = [line for line in lines if line.startswith("PV1")]
+        for line in visit:
+            patient.add_group("ORU_R01_VISIT").add_segment("PV1").value = line
+        common, request, *rest = lines[2 + len(visit) :]
         order = result.add_group("ORU_R01_ORDER_OBSERVATION")
-        order.add_segment("ORC").value = lines[2]
-        order.add_segment("OBR").value = lines[3]
-        for line in lines[4:]:
+        order.add_segment("ORC").value = common
+        order.add_segment("OBR").value = request
+        for line in rest:
             _add_observation(order, line)
         message.validate()
     except HL7apyException as error:
@@ -59,6 +64,9 @@ def _add_observation(order: Group, line: str) -> None:
 
 
 def _check_content(segments: Sequence[Sequence[str]], measurements: int) -> None:
+    if segments[2][0] == "PV1":  # may be there, and then here
+        _require(bool(_field(segments[2], 2)), "PV1-2 is empty")
+        segments = [*segments[:2], *segments[3:]]
     names = tuple(segment[0] for segment in segments)
     if names[:4] != _HEAD or set(names[4:]) != {"OBX"}:
         raise MessageInvalid("segments are missing or in the wrong order")

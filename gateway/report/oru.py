@@ -7,18 +7,20 @@ confirmed the result.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 from zoneinfo import ZoneInfo
 
+from gateway.domain.context import Subject
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.ids import digest
 from gateway.domain.job import Edition, Job, ReportKind
 from gateway.domain.messages import MeasurementResult, Outcome, SegmentResult
 from gateway.domain.roles import TITLES
-from gateway.domain.study import Header, Patient
+from gateway.domain.study import Header
 from gateway.hl7.er7 import coded, date, instant, join, moment, number, person, segment, text
+from gateway.report import subject as named
 from gateway.report.check import validated
 from gateway.report.settings import CHARSETS, Hl7Destination
 
@@ -60,6 +62,7 @@ class OruContent:
     reason: str = ""  # of a correction or cancellation
     verified: bool = False  # whether a person has confirmed this or an earlier edition
     intended_use: str = ""
+    subject: Subject | None = None  # what the EHR says of patient and order
 
     @classmethod
     def from_outcome(
@@ -85,7 +88,15 @@ class OruContent:
         )
 
     @classmethod
-    def of(cls, job: Job, source: Header, edition: Edition, control_id: str, intended_use: str = "") -> Self:
+    def of(
+        cls,
+        job: Job,
+        source: Header,
+        edition: Edition,
+        control_id: str,
+        intended_use: str = "",
+        subject: Subject | None = None,
+    ) -> Self:
         """An edition about a job that is done. Raises MessageInvalid without a result."""
         if job.outcome is None:
             raise MessageInvalid(f"job {job.id} has no result to report")
@@ -97,7 +108,19 @@ class OruContent:
             result_time=edition.at,
             intended_use=intended_use,
         )
-        return replace(content, kind=edition.kind, by=edition.by, reason=edition.reason, verified=edition.verified)
+        return replace(
+            content,
+            kind=edition.kind,
+            by=edition.by,
+            reason=edition.reason,
+            verified=edition.verified,
+            subject=subject,
+        )
+
+    def named(self, source: Header) -> Subject:
+        """Whom and what it names: the images' patient and accession number where the EHR has told nothing."""
+        own = Subject(patient=source.patient, accession_number=source.accession_number)
+        return replace(self.subject, patient=source.patient) if self.subject else own
 
     @property
     def filler_number(self) -> str:
@@ -116,7 +139,7 @@ def build(content: OruContent, profile: Hl7Destination) -> bytes:
     all is left out where another can be. Ids are never altered: they are refused.
     """
     codec = CHARSETS[profile.charset]
-    source = _expressible(content.source, codec)
+    source = _expressible(content.source, codec, named.written(content.named(content.source)))
     lines = list(_segments(content, source, profile, altered=False))
     if not _can_write("".join(lines), codec) or source.patient != content.source.patient:
         lines = list(_segments(content, source, profile, altered=True))
@@ -128,11 +151,13 @@ def _segments(content: OruContent, source: Header, profile: Hl7Destination, *, a
     zone = ZoneInfo(profile.time_zone) if profile.time_zone else None
     result_time = instant(content.result_time, zone)
     yield _msh(content, profile, instant(content.message_time, zone))
-    yield _pid(source.patient)
+    subject = content.named(source)
+    yield _pid(subject)
+    yield from named.visit(subject)
     filler = join("^", content.filler_number, text(profile.sending_application))
-    yield segment("ORC", {1: "RE", 3: filler})
+    yield segment("ORC", {1: "RE", 3: filler, **named.order_fields(subject)})
     study_time = moment(source.study_date, source.study_time)
-    yield segment("OBR", _obr(content, source, filler, study_time, result_time))
+    yield segment("OBR", _obr(content, source, filler, study_time, result_time) | named.request_fields(subject))
     model = content.outcome.model
     build_name = f"{model.name} {model.version}"
     common = {
@@ -166,11 +191,11 @@ def _msh(content: OruContent, profile: Hl7Destination, time: str) -> str:
     return segment("MSH", fields)
 
 
-def _pid(patient: Patient) -> str:
-    identifier = join("^", text(patient.patient_id), "", "", text(patient.issuer), "PI")
+def _pid(subject: Subject) -> str:
+    patient = subject.patient
     fields = {
         1: "1",
-        3: identifier,
+        3: named.identifiers(subject),
         5: person(patient.name),
         7: date(patient.birth_date),
         8: patient.sex.strip() if patient.sex.strip() in ("M", "F", "O") else "",
@@ -185,7 +210,6 @@ def _obr(content: OruContent, source: Header, filler: str, study_time: str, resu
         3: filler,
         4: coded(*_SERVICE, *(("", description, "L") if description else ())),
         7: study_time,
-        18: text(source.accession_number),
         22: result_time,
         24: _SECTIONS.get(source.modality, "RAD"),
         25: STATUS[content.kind],
@@ -267,11 +291,11 @@ def _is_empty(item: SegmentResult) -> bool:
     return item.voxels == 0
 
 
-def _expressible(source: Header, codec: str) -> Header:
+def _expressible(source: Header, codec: str, told: Iterable[tuple[str, str]]) -> Header:
     """The source as the character set can carry it; raises MessageInvalid for an id that it cannot express."""
     for what, value in (
         ("patient id", source.patient.patient_id + source.patient.issuer),
-        ("accession number", source.accession_number),
+        *told,
     ):
         if not _can_write(value, codec):
             raise MessageInvalid(f"the {what} cannot be written in the character set of the destination")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.domain.units import parse_duration
+from gateway.hl7.settings import known_zone
 from gateway.tls import ClientTls
 
 CHARSETS = {
@@ -31,13 +31,6 @@ def _known_charset(text: str) -> str:
     return text
 
 
-def _known_zone(text: str | None) -> str | None:
-    try:
-        return None if text is None else ZoneInfo(text).key
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("not a time zone: write a name like Europe/Berlin") from None
-
-
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Namespace = Annotated[str, Field(max_length=20, pattern=r"^[\x20-\x7e]*$")]  # HD.1 of table 0361 and 0362
 
@@ -57,7 +50,7 @@ class Hl7Destination(BaseModel):
     receiving_application: Namespace = ""  # MSH-5
     receiving_facility: Namespace = ""  # MSH-6
     processing_id: Literal["P", "T", "D"] = "P"  # MSH-11: production, training, debugging
-    time_zone: Annotated[str | None, AfterValidator(_known_zone)] = None
+    time_zone: Annotated[str | None, AfterValidator(known_zone)] = None
     """Where the scanners are, e.g. Europe/Berlin; this machine's own zone where there is none. MSH-7 carries it, and it
     holds for every time of the message without an offset (HL7 v2.5.1 2.A.22): study times are local times."""
     timeout: Seconds = 30.0  # for the connection, and again for the acknowledgement

@@ -12,6 +12,7 @@ from celpy.celparser import CELParseError
 from celpy.celtypes import BoolType
 from celpy.evaluation import CELEvalError
 
+from gateway.domain.context import Order
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.study import Series, Study
 from gateway.route.names import unknown_names
@@ -21,15 +22,15 @@ _TROUBLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class Expression:
-    """A compiled condition over `study`, `series` and `sender`."""
+    """A compiled condition over `study`, `series`, `sender` and `order`."""
 
     text: str
     _program: Any
 
-    def holds(self, study: Study, series: Series) -> bool:
+    def holds(self, study: Study, series: Series, order: Order | None = None) -> bool:
         """Whether the condition is true; a condition that cannot be evaluated (a missing key, say) is not."""
         try:
-            return self._evaluate(context(study, series))
+            return self._evaluate(context(study, series, order))
         except (CELEvalError, *_TROUBLE):
             return False
 
@@ -62,7 +63,7 @@ def compile_expression(text: str, where: str) -> Expression:
     return expression
 
 
-def context(study: Study, series: Series) -> dict[str, Any]:
+def context(study: Study, series: Series, order: Order | None = None) -> dict[str, Any]:
     """What a condition can talk about; documented in docs/configuration.md."""
     first = series.first
     return {
@@ -95,7 +96,29 @@ def context(study: Study, series: Series) -> dict[str, Any]:
             "ae_title": series.instances[0].calling_ae,
             "address": series.instances[0].address,
         },
+        "order": _order(order) if order else {},
     }
+
+
+def _order(order: Order) -> dict[str, Any]:
+    """Only what the order says: `has(order.reason)` is false for an order without reason, and where there is no order."""
+    procedure = order.procedure[0] if order.procedure else None
+    values = {
+        "accession_number": order.accession_number,
+        "placer_number": order.placer_number[0].id if order.placer_number else "",
+        "filler_number": order.filler_number[0].id if order.filler_number else "",
+        "procedure_code": procedure.value if procedure else "",
+        "procedure_scheme": procedure.scheme if procedure else "",
+        "procedure": procedure.meaning if procedure else "",
+        "requested_procedure_id": order.requested_procedure_id,
+        "modality": order.modality,
+        "priority": order.priority,
+        "reason": order.reason,
+        "allergies": list(order.allergies),
+        "patient_class": order.visit.patient_class,
+        "control": order.control,
+    }
+    return {name: value for name, value in values.items() if value}
 
 
 _EXAMPLE: dict[str, Any] = {
@@ -125,6 +148,21 @@ _EXAMPLE: dict[str, Any] = {
         "pixel_spacing": [1.0, 1.0],
     },
     "sender": {"ae_title": "ANY", "address": "127.0.0.1"},
+    "order": {
+        "accession_number": "1",
+        "placer_number": "1",
+        "filler_number": "1",
+        "procedure_code": "1",
+        "procedure_scheme": "L",
+        "procedure": "MR",
+        "requested_procedure_id": "1",
+        "modality": "MR",
+        "priority": "STAT",
+        "reason": "",
+        "allergies": [""],
+        "patient_class": "I",
+        "control": "NW",
+    },
 }
 
 
@@ -141,4 +179,8 @@ def _suggestion(name: str) -> str:
     if field:
         close = difflib.get_close_matches(field, _EXAMPLE[root], n=1)
         return f" (did you mean '{root}.{close[0]}'?)" if close else f": {root} has {', '.join(_EXAMPLE[root])}"
-    return ": a condition knows study, series and sender" if not name.endswith("()") else ": CEL has no such function"
+    return (
+        ": a condition knows study, series, sender and order"
+        if not name.endswith("()")
+        else ": CEL has no such function"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.domain.context import Order
 from gateway.domain.ids import DestinationName, JobId, ModelName, Sha256
 from gateway.domain.job import JobDraft, Priority
 from gateway.domain.study import Series, Study
@@ -30,7 +31,7 @@ class RoutingRule:
     when: Expression
     run: tuple[ModelName, ...]
     deliver: tuple[DestinationName, ...]
-    priority: Priority
+    priority: Priority | None  # None: what the order says
     require: tuple[Expression, ...] = ()  # for each the study must hold a series, before it is released
 
 
@@ -54,9 +55,9 @@ def mixed_patients(study: Study) -> str | None:
     return f"{len(patients)} different patients under one Study Instance UID; nothing is run until a person has looked"
 
 
-def matching(study: Study, rules: Sequence[RoutingRule]) -> list[RoutingRule]:
+def matching(study: Study, rules: Sequence[RoutingRule], order: Order | None = None) -> list[RoutingRule]:
     """The rules that at least one series of the study meets."""
-    return [rule for rule in rules if any(rule.when.holds(study, series) for series in study.series)]
+    return [rule for rule in rules if any(rule.when.holds(study, series, order) for series in study.series)]
 
 
 def unmet(study: Study, rule: RoutingRule) -> tuple[str, ...]:
@@ -68,8 +69,14 @@ def unmet(study: Study, rule: RoutingRule) -> tuple[str, ...]:
     )
 
 
-def decide(study: Study, rules: Sequence[RoutingRule], models: Mapping[ModelName, Model], key: JobKey) -> Decision:
-    """Jobs for a complete study, or none and why."""
+def decide(
+    study: Study,
+    rules: Sequence[RoutingRule],
+    models: Mapping[ModelName, Model],
+    key: JobKey,
+    order: Order | None = None,
+) -> Decision:
+    """Jobs for a complete study and its order, or none and why."""
     if reason := mixed_patients(study):
         return Decision(jobs=(), reason=reason, quarantine=True)
     if not study.series:
@@ -77,16 +84,22 @@ def decide(study: Study, rules: Sequence[RoutingRule], models: Mapping[ModelName
     drafts: dict[JobId, JobDraft] = {}
     reasons: list[str] = []
     for rule in rules:
-        series = [item for item in study.series if rule.when.holds(study, item)]
+        series = [item for item in study.series if rule.when.holds(study, item, order)]
         if not series:
             reasons.append(f"rule {rule.name!r}: condition false for every series")
         for name in rule.run if series else ():
-            reasons.append(_apply(rule, models[name], study, series, key, drafts))
+            reasons.append(_apply(rule, models[name], study, series, key, _urgency(rule, order), drafts))
     return Decision(jobs=tuple(drafts.values()), reason="; ".join(reasons) or "no rules are configured")
 
 
 def _apply(
-    rule: RoutingRule, model: Model, study: Study, series: Sequence[Series], key: JobKey, drafts: dict[JobId, JobDraft]
+    rule: RoutingRule,
+    model: Model,
+    study: Study,
+    series: Sequence[Series],
+    key: JobKey,
+    priority: Priority,
+    drafts: dict[JobId, JobDraft],
 ) -> str:
     chosen = [item for item in series if unfit(model, study, item) is None]
     for item in chosen:
@@ -99,12 +112,22 @@ def _apply(
             model_digest=model.digest,
             rule=rule.name,
             deliver=rule.deliver,
-            priority=rule.priority,
+            priority=priority,
         )
         drafts[draft.id] = _merge(drafts[draft.id], draft) if draft.id in drafts else draft
     if chosen:
         return f"rule {rule.name!r}: {model.name} on {len(chosen)} of {len(study.series)} series"
     return f"rule {rule.name!r}: no series fits {model.name} ({unfit(model, study, series[0])})"
+
+
+def _urgency(rule: RoutingRule, order: Order | None) -> Priority:
+    """The rule's priority, or the order's where the rule leaves it to that."""
+    if rule.priority is not None:
+        return rule.priority
+    said = order.priority if order else ""
+    if said == "STAT":
+        return Priority.STAT
+    return Priority.URGENT if said in ("ASAP", "PREOP", "CALLBACK", "TIMING CRITICAL") else Priority.ROUTINE
 
 
 def _merge(first: JobDraft, second: JobDraft) -> JobDraft:

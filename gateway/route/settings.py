@@ -23,7 +23,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    when: Annotated[str, Field(min_length=1)]  # CEL over `study`, `series` and `sender`
+    when: Annotated[str, Field(min_length=1)]  # CEL over `study`, `series`, `sender` and `order`
     run: Annotated[tuple[Name, ...], Field(min_length=1)]
     deliver: tuple[Name, ...] = ()
-    priority: Literal["stat", "urgent", "routine"] = "routine"
+    priority: Literal["stat", "urgent", "routine", "order"] = "routine"  # order: what the EHR's order says

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, sel
 
 from gateway.domain.context import Fact, Key, KeyKind, Merge, Order, Person, Report, StudyContext, patient_keys
 from gateway.domain.errors import NotFound
-from gateway.domain.ids import StudyUID
+from gateway.domain.ids import JobId, StudyUID
+from gateway.domain.messages import RequestedProcedure
 from gateway.domain.ports import Clock
 from gateway.domain.states import StudyEvent, StudyState
 from gateway.store import rows, schema
@@ -76,6 +77,16 @@ class Context:
         with reading(self.engine) as connection:
             found = connection.execute(select(_STUDIES.c.context).where(_STUDIES.c.uid == study)).scalar()
         return rows.to_context(found)
+
+    def requested_procedure(self, job: JobId) -> RequestedProcedure | None:
+        """What was ordered, as far as the EHR has told and it fits the images."""
+        of_job = select(schema.jobs.c.study_uid).where(schema.jobs.c.id == job).scalar_subquery()
+        with reading(self.engine) as connection:
+            found = connection.execute(
+                select(_STUDIES.c.context, _STUDIES.c.hold).where(_STUDIES.c.uid == of_job)
+            ).first()
+        context = rows.to_context(found.context) if found and not found.hold else None
+        return context.requested_procedure() if context else None
 
     def waive(self, study: StudyUID) -> str:
         """A person says that a mismatch does not matter; returns it. Raises NotFound where nothing is held."""

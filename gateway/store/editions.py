@@ -67,6 +67,17 @@ class Editions:
             return Edition(job_id=job.id, number=1, kind=ReportKind.CORRECTED, at=at, reason=reason)
         return Edition(job_id=job.id, number=1, kind=ReportKind.PRELIMINARY, at=at)
 
+    def edition(self, job: Job, number: int) -> Edition:
+        """One edition of the report about a job; raises NotFound."""
+        if number == 1:
+            return self.first_edition(job)
+        mine = (_EDITIONS.c.job_id == job.id, _EDITIONS.c.number == number)
+        with reading(self.engine) as connection:
+            row = connection.execute(select(_EDITIONS).where(*mine)).one_or_none()
+            if row is None:
+                raise NotFound(f"no edition {number} of the report about job {job.id}")
+            return _edition(row, _was_confirmed(connection, job.id))
+
     def unwritten_editions(self) -> Sequence[tuple[Job, Edition]]:
         """Editions that were asked for and whose messages are not in the outbox yet, in the order of asking."""
         query = select(_EDITIONS).where(_EDITIONS.c.state == "asked").order_by(_EDITIONS.c.at, _EDITIONS.c.number)

@@ -24,6 +24,8 @@ _INBOUND, _FACTS, _FACT_KEYS, _STUDY_KEYS, _STUDIES = (
     schema.studies,
 )
 
+_COUNTED_ANEW = 12 * 3600.0  # seconds after which a sender may use an MSH-10 again: some count anew each day
+
 
 class Inbox:
     """Implements `gateway.domain.ports.InboxLedger`."""
@@ -37,7 +39,9 @@ class Inbox:
             return [self._add_message(connection, draft) for draft in drafts]
 
     def _add_message(self, connection: Connection, draft: InboundDraft) -> str:
-        same = select(_INBOUND.c.id, _INBOUND.c.sha256).where(_INBOUND.c.identity == draft.identity)
+        now = self.clock.now()
+        columns = (_INBOUND.c.id, _INBOUND.c.sha256, _INBOUND.c.received_at)
+        same = select(*columns).where(_INBOUND.c.identity == draft.identity)
         known = connection.execute(same).all()
         for row in known:
             if row.sha256 == draft.sha256:
@@ -45,12 +49,13 @@ class Inbox:
                 connection.execute(again)
                 return "duplicate"
         state = InboundState.RECEIVED
-        values = dataclasses.asdict(draft) | {"received_at": self.clock.now()}
-        if known:
+        values = dataclasses.asdict(draft) | {"received_at": now}
+        contradicted = any(now - row.received_at < _COUNTED_ANEW for row in known)
+        if contradicted:
             state = next_inbound_state(state, InboundEvent.CONTRADICTED)
             values["reason"] = "its sender has used this MSH-10 for another message before"
         connection.execute(insert(_INBOUND).values(**values, state=state.value))
-        return "conflict" if known else "new"
+        return "conflict" if contradicted else "new"
 
     def unread_messages(self, limit: int) -> Sequence[Inbound]:
         """Messages that wait to be read, oldest first."""

@@ -12,6 +12,7 @@ from gateway.store.evidence import EvidenceRows
 from gateway.store.inbox import Inbox
 from gateway.store.intake import Intake
 from gateway.store.jobs import Jobs
+from gateway.store.letters import Correspondence
 from gateway.store.outbox import Outbox
 from gateway.store.proofs import Proofs
 from gateway.store.reading import Reading
@@ -19,7 +20,20 @@ from gateway.store.retractions import Retractions
 from gateway.store.routing import Routing
 
 
-class SqlLedger(Intake, EvidenceRows, Routing, Jobs, Outbox, Editions, Proofs, Retractions, Inbox, Context, Reading):
+class SqlLedger(
+    Intake,
+    EvidenceRows,
+    Routing,
+    Jobs,
+    Outbox,
+    Editions,
+    Proofs,
+    Retractions,
+    Inbox,
+    Context,
+    Correspondence,
+    Reading,
+):
     """Implements `gateway.domain.ports.Ledger` on SQLite or PostgreSQL."""
 
     def __init__(

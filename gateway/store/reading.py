@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, func, select
+from sqlalchemy import Connection, Select, Table, func, select
 
+from gateway.domain.context import Fact, Order
 from gateway.domain.errors import NotFound
 from gateway.domain.states import DeliveryState, InboundState, JobState, StudyState
-from gateway.store import schema
+from gateway.store import rows, schema
 from gateway.store.engine import reading
 from gateway.store.intake import study_query
 
@@ -84,6 +85,22 @@ class Reading:
             found[row.pop("delivery_id")].append(row)
         return found
 
+    def list_orders(self, limit: int = 50) -> Sequence[dict[str, Any]]:
+        """What was ordered, the newest message first, with the studies that may belong to it; without the patient."""
+        table = schema.facts
+        query = select(table).where(table.c.kind == rows.fact_kind(Order)).order_by(table.c.id.desc()).limit(limit)
+        with reading(self.engine) as connection:
+            found = connection.execute(query).all()
+            return [
+                _order_line(row.message_id, rows.to_fact(row), self._studies_of(connection, row.id)) for row in found
+            ]
+
+    def _studies_of(self, connection: Connection, fact: int) -> list[str]:
+        keys, named = schema.study_keys, schema.fact_keys
+        same = (keys.c.kind == named.c.kind) & (keys.c.value == named.c.value)
+        query = select(keys.c.study_uid).join(named, same).where(named.c.fact_id == fact).distinct()
+        return list(connection.execute(query).scalars())
+
     def dead_letters(self) -> dict[str, Sequence[dict[str, Any]]]:
         """Everything that was given up or held back, and can be replayed."""
         studies = self._all(study_query().where(schema.studies.c.state == StudyState.QUARANTINED.value))
@@ -112,7 +129,25 @@ class Reading:
             ),
             "jobs": jobs[::-1],
             "deliveries": self.list_deliveries(10_000, study=study)[::-1],
+            "ehr": self._ehr(study),
             "events": self._all(events),
+        }
+
+    def _ehr(self, study: str) -> dict[str, Any]:
+        """What the EHR has told about a study, without saying who the patient is."""
+        query = select(schema.studies.c.context, schema.studies.c.hold).where(schema.studies.c.uid == study)
+        with reading(self.engine) as connection:
+            row = connection.execute(query).one()
+        context = rows.to_context(row.context)
+        if context is None:
+            return {}
+        return {
+            "order": _order_values(context.order[0]) if context.order else None,
+            "matched_by": context.matched_by,
+            "merges": context.merges,
+            "reports": [report.status for report in context.reports],
+            "mismatch": context.mismatch,
+            "held": row.hold,
         }
 
     def _series(self, study: str) -> Sequence[dict[str, Any]]:
@@ -134,6 +169,23 @@ class Reading:
     def _all(self, query: Select[Any]) -> list[dict[str, Any]]:
         with reading(self.engine) as connection:
             return [dict(row._mapping) for row in connection.execute(query).all()]
+
+
+def _order_line(message: int, fact: Fact, studies: list[str]) -> dict[str, Any]:
+    return {"message": message, "at": fact.at, **_order_values(fact.body), "studies": studies}
+
+
+def _order_values(order: Any) -> dict[str, Any]:
+    return {
+        "control": order.control,
+        "accession_number": order.accession_number,
+        "placer_number": order.placer_number[0].id if order.placer_number else "",
+        "filler_number": order.filler_number[0].id if order.filler_number else "",
+        "procedure": order.procedure[0].meaning or order.procedure[0].value if order.procedure else "",
+        "procedure_code": order.procedure[0].value if order.procedure else "",
+        "modality": order.modality,
+        "priority": order.priority,
+    }
 
 
 def _columns(table: Table, names: Sequence[str]) -> Select[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.domain.errors import NotFound
 from gateway.domain.ids import JobId, StudyUID
@@ -69,9 +69,10 @@ class Routing:
         return StudyState(row.state) in states and bool(row.revision == revision)
 
     def _add_job(self, connection: Connection, draft: JobDraft, now: float) -> bool:
-        state = connection.execute(select(_JOBS.c.state).where(_JOBS.c.id == draft.id)).scalar_one_or_none()
-        if state is not None:
-            detail = f"{draft.model} has had exactly this input already; that job is {state}"
+        known = connection.execute(select(_JOBS).where(_JOBS.c.id == draft.id)).one_or_none()
+        if known is not None:
+            self._hasten(connection, known, draft.priority)
+            detail = f"{draft.model} has had exactly this input already; that job is {known.state}"
             rows.tell(connection, now, draft.study_uid, "job known", detail, draft.id)
             return False
         earlier = self._overtake(connection, draft, now)
@@ -85,6 +86,11 @@ class Routing:
         detail = f"{draft.model} on {len(uids)} instances of series {draft.series_uid} by rule {draft.rule!r}"
         rows.tell(connection, now, draft.study_uid, "job queued", detail, draft.id)
         return True
+
+    def _hasten(self, connection: Connection, job: Row[Any], priority: int) -> None:
+        """An order that came after its images may be urgent: what still waits for a worker goes sooner then."""
+        if job.state == JobState.QUEUED.value and priority < job.priority:
+            connection.execute(update(_JOBS).where(_JOBS.c.id == job.id).values(priority=int(priority)))
 
     def _overtake(self, connection: Connection, draft: JobDraft, now: float) -> str | None:
         """Finds the version this job follows, and takes it out of the queue if it has not run yet."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from gateway.domain.context import Fact, Merge, Order, Person, Report, StudyContext
+from gateway.domain.context import Fact, Merge, Order, Person, Report, StudyContext, Subject
 from gateway.domain.ids import (
     AETitle,
     AssociationId,
@@ -108,6 +108,11 @@ def outcome_json(outcome: Outcome) -> Any:
     return json.loads(to_json(outcome))
 
 
+def about_values(subject: Subject, edition: int) -> dict[str, Any]:
+    """Whom and what a message names, and which edition of the report it is, as a JSON column takes it."""
+    return {"subject": dataclasses.asdict(subject), "edition": edition}
+
+
 def delivery_values(draft: DeliveryDraft, now: float) -> dict[str, Any]:
     """Column values of a delivery that is new."""
     return {
@@ -124,6 +129,7 @@ def delivery_values(draft: DeliveryDraft, now: float) -> dict[str, Any]:
         "created_at": now,
         "patient_key": draft.patient_key,
         "report_key": draft.report_key,
+        "about": None if draft.subject is None else about_values(draft.subject, draft.edition),
     }
 
 

@@ -193,7 +193,7 @@ def test_acknowledgement_mode_is_the_one_asked_for(modes: str, decision: Decisio
         (b"MSH|^~\\&|A|B|C|D|||ADT^A08|C1|P|2.5||||||KLINGON", ["AR", "C1"], "103"),
         (b"MSH|^~\\&|A|B|C|D|||ADT^A08|C1|P|2.5||||||ASCII\rPID|1||\xff", ["AR", "C1"], "102"),
         (b"MSH|^~\\&|A|B|C|D|||ADT^A08|C1|P|2.5|||AL|NE||ASCII\rPID|1||\xff", ["CR", "C1"], "102"),
-        (b"FHS|^~\\&|A|B|C|D|||F||F1\rBHS|^~\\&|\rMSH|^~\\&|A", ["AR", "F1"], "200"),
+        (b"FHS|^~\\&|A|B|C|D|||F||F1\rBHS|^~\\&|\rMSH|^~\\&|A", ["AR", "F1"], "101"),
         (b"BHS|^~\\&|A|B|C|D|||F||B1\r", ["AR", "B1"], "200"),
     ],
 )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from gateway.domain.messages import Code, JobOrder, MeasurementResult, ModelIdentity, ResultObject
+from gateway.domain.messages import Code, JobOrder, MeasurementResult, ModelIdentity, RequestedProcedure, ResultObject
 from gateway.manifest import Manifest
 from tests.support.series import Change, job_order, write_series
 from workers.encode.measure import measure
@@ -135,6 +135,7 @@ class Case:
     missing: Collection[int] = ()  # slices without an image
     attributes: dict[str, object] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    requested: tuple[RequestedProcedure, ...] = ()
     extra_roles: tuple[str, ...] = ()
     mapped: bool = False  # whether the model gives a map too
 
@@ -170,7 +171,16 @@ CHINESE = {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Wang^XiaoDong=�
 # The second byte of the surname in GB18030 is `|`.
 GB18030 = {"SpecificCharacterSet": "GB18030", "PatientName": "Ye^Qing=葉^青"}
 
+ASKED = RequestedProcedure(
+    accession_number="A1",
+    placer_order_number="PL1",
+    filler_order_number="葉-1",
+    requested_procedure_id="much too long for a short string",
+    procedure=(Code(value="169069000", scheme="SCT", meaning="CT of chest"),),
+)
+
 CASES = {
+    "ordered": Case(affine=AXIAL, requested=(ASKED,)),
     "axial": Case(affine=AXIAL),
     "descending": Case(affine=frame((1, 0, 0), (0, 1, 0), (0, 0, -1)), modality="MR"),
     "coronal": Case(affine=frame((1, 0, 0), (0, 0, -1)), modality="MR"),
@@ -271,7 +281,8 @@ def result_set(
     )
     volume, labels, contract = volume_of(paths, case), case.labels(), manifest(case.segments, **changes)
     order = job_order(paths, directory, directory / "result", job_id=job_id)
-    order, maps = dataclasses.replace(order, extra_roles=case.extra_roles), case.maps()
+    order = dataclasses.replace(order, extra_roles=case.extra_roles, requested=case.requested)
+    maps = case.maps()
     measurements = measure(labels, volume, contract)
     return ResultSet(
         volume=volume,

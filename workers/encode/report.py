@@ -41,6 +41,7 @@ from workers.encode.codes import (
     concept,
 )
 from workers.encode.equipment import general_equipment, long_string
+from workers.encode.request import ordered_procedures, referenced_requests
 from workers.encode.source import Source
 
 Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -79,6 +80,7 @@ def build_report(
         is_final=False,
         is_verified=False,
         series_description=long_string(description),
+        requested_procedures=referenced_requests(source),
         **general_equipment(source),
     )
 
@@ -136,10 +138,10 @@ def _observer(source: Source) -> ObservationContext:
 
 
 def _procedures(source: Source) -> list[CodedConcept]:
-    """The imaging procedure, not the algorithm (IHE AIR): as the images code it, else by modality."""
+    """The imaging procedure, not the algorithm (IHE AIR): as the images code it, else as it was ordered, else by modality."""
     items = source.volume.first.get("ProcedureCodeSequence")
     found = [code for item in items if (code := _code_of(item))] if isinstance(items, Items) else []
-    return found or [PROCEDURES.get(source.references[0].Modality, IMAGING)]
+    return found or ordered_procedures(source) or [PROCEDURES.get(source.references[0].Modality, IMAGING)]
 
 
 def _code_of(item: Dataset) -> CodedConcept | None:

@@ -8,10 +8,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.domain.context import Identifier, Order, Person, Visit
 from gateway.domain.errors import ConfigurationError
+from gateway.domain.messages import Code
 from gateway.domain.study import Series, Study
 from gateway.route.rules import _EXAMPLE, compile_expression, context
 from tests.support.received import SERIES, STUDY, instance
+
+NUMBER = (Identifier(id="1"),)
+ORDER = Order(
+    person=Person(name="Doe^Jane"),
+    accession_number="A1",
+    placer_number=NUMBER,
+    filler_number=NUMBER,
+    requested_procedure_id="R7",
+    procedure=(Code(value="MRHEAD", scheme="L", meaning="MR head"),),
+    modality="MR",
+    priority="STAT",
+    reason="headache",
+    allergies=("Iodine, iodinated contrast",),
+    visit=Visit(patient_class="I"),
+    control="NW",
+)
 
 
 def study(**more: Any) -> tuple[Study, Series]:
@@ -56,7 +74,7 @@ def test_conditions(text: str, expected: bool) -> None:
     [
         ("series.modality =", "not a CEL expression"),
         ("", "not a CEL expression"),
-        ("stduy.date > '2'", "unknown name 'stduy': a condition knows study, series and sender"),
+        ("stduy.date > '2'", "unknown name 'stduy': a condition knows study, series, sender and order"),
         ('series.bodypart == "BRAIN"', r"unknown name 'series.bodypart' \(did you mean 'series.body_part'\?\)"),
         ('series.modality == "CT" && series.bodypart == "X"', "unknown name 'series.bodypart'"),
         ('false && sendr.ae_title == "X"', "unknown name 'sendr'"),
@@ -89,7 +107,7 @@ def test_a_variable_of_a_macro_is_known() -> None:
 
 def test_the_example_has_what_a_study_has() -> None:
     """Conditions are tried on an example of exactly the shape that real studies have."""
-    real = context(*study(**BRAIN))
+    real = context(*study(**BRAIN), ORDER)
     assert {key: set(value) for key, value in real.items()} == {key: set(value) for key, value in _EXAMPLE.items()}
     for group, fields in real.items():
         for name, value in fields.items():
@@ -98,9 +116,30 @@ def test_the_example_has_what_a_study_has() -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("condition", "without", "with_it"),
+    [
+        ('order.priority == "STAT"', False, True),
+        ("has(order.priority)", False, True),
+        ("has(order.control)", False, True),
+        ("size(order) == 0", True, False),
+        ('order.procedure_code in ["MRHEAD"]', False, True),
+        ('order.priority == "STAT" || series.modality == "MR"', True, True),
+        ('!has(order.priority) || order.priority != "STAT"', True, False),
+        ('order.allergies.exists(a, a.contains("odin"))', False, True),
+    ],
+)
+def test_conditions_on_the_order(condition: str, without: bool, with_it: bool) -> None:
+    """An order is like any other thing to ask for; where there is none, or it does not say, nothing about it is true."""
+    expression = compile_expression(condition, "when")
+    assert expression.holds(*study()) is without
+    assert expression.holds(*study(), ORDER) is with_it
+    assert not compile_expression("has(order.reason)", "when").holds(*study(), Order(priority="STAT"))
+
+
 def test_no_patient_data_in_conditions() -> None:
     """Rules cannot ask who the patient is."""
-    words = str(context(*study()))
+    words = str(context(*study(), ORDER))
     assert "Doe" not in words
     assert "P1" not in words
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.context import Order
 from gateway.domain.ids import DestinationName, JobId, ModelName, Sha256, StudyUID
 from gateway.domain.job import Priority
 from gateway.domain.study import Instance, Patient, Series, Study
@@ -50,7 +51,7 @@ def rule(
     when: str = "true",
     run: Sequence[str] = ("m",),
     deliver: Sequence[str] = ("pacs",),
-    priority: Priority = Priority.ROUTINE,
+    priority: Priority | None = Priority.ROUTINE,
 ) -> RoutingRule:
     return RoutingRule(
         name=name,
@@ -197,3 +198,17 @@ def test_order_of_arrival_does_not_matter() -> None:
     changed = [*images(4), instance(5, series=f"{STUDY}.1", content="other pixels")]
     assert run(changed, rule()).jobs[0].id != run(forwards, rule()).jobs[0].id
     assert StudyUID(STUDY) == forwards[0].header.study_uid
+
+
+@pytest.mark.parametrize(
+    ("said", "priority"),
+    [("STAT", Priority.STAT), ("ASAP", Priority.URGENT), ("ROUTINE", Priority.ROUTINE), ("", Priority.ROUTINE)],
+)
+def test_priority_from_the_order(said: str, priority: Priority) -> None:
+    """Where the rule leaves it to the order."""
+    (job,) = decide(
+        Study.of(STUDY, images()), [rule(priority=None)], {ModelName("m"): model()}, key, Order(priority=said)
+    ).jobs
+    assert job.priority is priority
+    (job,) = decide(Study.of(STUDY, images()), [rule(priority=None)], {ModelName("m"): model()}, key).jobs
+    assert job.priority is Priority.ROUTINE

@@ -134,3 +134,18 @@ def test_mask_on_interpolated_slices_only(tmp_path):
     changed = dataclasses.replace(found, labels=labels, measurements=measured, order=order, objects=objects)
     changed.verify()
     assert [value(item)[0] for item in items(changed.read("sr"), "Volume")] == [pytest.approx(0.324)]
+
+
+@pytest.mark.parametrize("role", ["sr", "sr-data"])
+def test_order_is_referenced(role):
+    """The EHR's order by its numbers; its procedure is what was reported, where the images have no code of their own."""
+    report = written("ordered").read(role)
+    (item,) = report.ReferencedRequestSequence
+    assert item.StudyInstanceUID == report.StudyInstanceUID
+    assert item.AccessionNumber == report.AccessionNumber != ""
+    assert item.PlacerOrderNumberImagingServiceRequest == "PL1"
+    assert item.FillerOrderNumberImagingServiceRequest == "葉-1"
+    assert item.RequestedProcedureID == ""
+    assert item.RequestedProcedureCodeSequence[0].CodeValue == "169069000"
+    assert [child.ConceptCodeSequence[0].CodeValue for child in items(report, "Procedure reported")] == ["169069000"]
+    assert "ReferencedRequestSequence" not in written("axial").read(role)
