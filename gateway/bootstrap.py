@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pynetdicom.association import Association
@@ -17,8 +17,8 @@ from gateway.deliver.dispatch import Dispatcher, Limits, Prove, by_reading_back,
 from gateway.deliver.settings import DicomDestination, DicomTimeouts, DicomwebDestination
 from gateway.deliver.stow import StowPacs
 from gateway.domain.context import Subject
-from gateway.domain.errors import BundleInvalid, ConfigurationError, NoAnswer
-from gateway.domain.ids import AETitle, DestinationName, ModelName, Sha256, digest
+from gateway.domain.errors import BundleInvalid, ConfigurationError, NoAnswer, ReportRefused
+from gateway.domain.ids import AETitle, DestinationName, JobId, ModelName, Sha256, digest
 from gateway.domain.job import Edition, Job, Priority, ReportKind
 from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.roles import MESSAGE, WITHDRAWAL
@@ -41,6 +41,7 @@ from gateway.receive.receiver import Receiver
 from gateway.report.mllp import MllpEhr
 from gateway.report.oru import OruContent, build
 from gateway.report.settings import Hl7Destination
+from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule, matching, unmet
 from gateway.settings import Destination, Settings
@@ -193,6 +194,7 @@ def make_pipeline(
         linker=linker,
         roles={name: frozenset(item.roles) for name, item in archives.items()},
         fallbacks={name: item.substitutes for name, item in archives.items()},
+        retraction=make_retraction(settings, ledger, spool),
         letters=Letters(
             ledger,
             spool,
@@ -202,6 +204,26 @@ def make_pipeline(
                 if isinstance(item, Hl7Destination)
             },
         ),
+    )
+
+
+def make_retraction(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> Retraction:
+    """What takes results back."""
+
+    def cancel(job: JobId, why: str) -> None:
+        with suppress(ReportRefused):  # cancelled before, by a recall that was interrupted or by a person
+            ledger.request_report(job, ReportKind.CANCELLED, reason=why)
+
+    return Retraction(
+        ledger=ledger,
+        spool=spool,
+        clock=SystemClock(),
+        takes_notes=frozenset(
+            DestinationName(name)
+            for name, item in settings.destinations.items()
+            if not isinstance(item, Hl7Destination) and item.rejection_notes
+        ),
+        cancel_report=cancel,
     )
 
 

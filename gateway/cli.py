@@ -175,6 +175,21 @@ def confirm(
 
 
 @app.command()
+def recall(
+    model_digest: Annotated[str, typer.Argument(help="Digest of the model's build, or its first 8 digits or more.")],
+    since: Annotated[str | None, typer.Option(help="Only results made since this date or time, ISO 8601.")] = None,
+    reason: Annotated[str, typer.Option(help="quality or safety")] = "quality",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Withdraws every result of a model's build: rejection notes to the archives, cancellations to the EHR."""
+    from gateway.commands.recall import recall as run
+
+    run(config, model_digest, since, reason, dry_run, as_json)
+
+
+@app.command()
 def send(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with DICOM files.")],
     host: str,

@@ -22,6 +22,7 @@ from gateway.letters import Letters
 from gateway.observe.logs import log
 from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
+from gateway.retraction import Retraction
 from gateway.route import selection
 from gateway.submit.jobkey import job_key
 
@@ -41,6 +42,7 @@ class Pipeline:
     holder: Holder
     roles: Mapping[DestinationName, frozenset[str]]  # what each PACS destination takes
     fallbacks: Mapping[DestinationName, plan.Fallbacks]  # and what it is sent instead of what it does not take
+    retraction: Retraction  # how an older version is taken back
     letters: Letters  # messages to the EHR
     inbox: OrderInbox | None = None  # messages from the EHR, where the site takes them
     linker: Linker | None = None  # with what studies are linked then
@@ -99,7 +101,9 @@ class Pipeline:
         for job in self.ledger.ready_jobs():
             try:
                 messages = self.letters.write(job, self.ledger.first_edition(job))
-                self.ledger.plan(job.id, plan.plan(job, self.roles, messages, self.fallbacks))
+                drafts = plan.plan(job, self.roles, messages, self.fallbacks)
+                self.retraction.replaced(job)
+                self.ledger.plan(job.id, drafts)
             except (MessageInvalid, ConfigurationError) as error:
                 self.ledger.hold_back(job.id, error.message)
 

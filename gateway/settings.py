@@ -127,6 +127,11 @@ class Settings(BaseModel):
         return self
 
     @property
+    def forms(self) -> dict[str, frozenset[str]]:
+        """Destination -> roles of results that are only written because it may need them."""
+        return {name: item.forms for name, item in self.destinations.items() if not isinstance(item, Hl7Destination)}
+
+    @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger."""
         return f"sqlite:///{self.data_dir / 'ledger.db'}" if self.ledger.url == "sqlite" else self.ledger.url

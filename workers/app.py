@@ -47,6 +47,7 @@ def make_worker(settings: Settings, owner: str) -> Worker:
         scratch=settings.data_dir / "work",
         lease=jobs.lease,
         heartbeat=jobs.heartbeat,
+        forms=settings.forms,
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from gateway.domain.errors import BundleInvalid, HilumError, LeaseLost, LedgerError, ModelDenied, ModelError
 from gateway.domain.job import Claim
-from gateway.domain.messages import InputFile, JobOrder, Outcome
+from gateway.domain.messages import InputFile, JobOrder, Outcome, ResultObject
 from gateway.domain.ports import JobLedger, Spool
 from gateway.manifest import bundle_digest, read_manifest
 from gateway.observe.logs import log
@@ -37,7 +37,10 @@ class Worker:
         scratch: Path,
         lease: float,
         heartbeat: float,
+        forms: Mapping[str, Collection[str]] | None = None,
     ) -> None:
+        """``forms``: destination -> roles that are only written because it may need them."""
+        self._forms = forms or {}
         self._owner, self._ledger, self._spool, self._bundles = owner, ledger, spool, bundles
         self._lease, self._heartbeat = lease, heartbeat
         self._desk = Desk.set_up(scratch)
@@ -133,7 +136,21 @@ class Worker:
             content_time=claim.job.created_at,
             flags=claim.job.draft.flags,
             requested=(requested,) if requested else (),
+            predecessors=self._predecessors(claim),
+            extra_roles=self._extra_roles(claim),
         )
+
+    def _extra_roles(self, claim: Claim) -> tuple[str, ...]:
+        """What beside the usual set some destination of this job may need."""
+        wanted = {role for name in claim.job.draft.deliver for role in self._forms.get(name, ())}
+        return tuple(sorted(wanted))
+
+    def _predecessors(self, claim: Claim) -> tuple[ResultObject, ...]:
+        """The objects of the version that this job's result will replace, where that one has come so far."""
+        if claim.job.supersedes is None:
+            return ()
+        earlier = self._ledger.job(claim.job.supersedes).outcome
+        return earlier.objects if earlier is not None and earlier.status == "complete" else ()
 
     def _waiter(self, claim: Claim) -> _Waiter:
         return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping)

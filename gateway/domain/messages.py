@@ -50,6 +50,19 @@ class RequestedProcedure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResultObject:
+    """One DICOM object in the output directory."""
+
+    role: str  # one of gateway.domain.roles; several objects may have one
+    file: str  # file name in the output directory
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    sha256: str  # of the whole file
+    size: int  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobOrder:
     """Everything a model's process needs to do one job."""
 
@@ -59,6 +72,7 @@ class JobOrder:
     output_dir: str  # existing empty directory for the result objects
     content_time: float  # seconds since the epoch; content date and time of every result object
     flags: tuple[str, ...] = ()  # what is already known to be unusual about the input
+    predecessors: tuple[ResultObject, ...] = ()  # of the version that this one replaces
     extra_roles: tuple[str, ...] = ()  # kinds of result beside the usual ones, as gateway.domain.roles names them
     requested: tuple[RequestedProcedure, ...] = ()  # the EHR's order, where it has told of one
     version: int = VERSION
@@ -83,19 +97,6 @@ class MeasurementResult:
     value: float
     unit: Code  # UCUM
     segment: int | None = None  # number of the segment it was measured on
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultObject:
-    """One DICOM object in the output directory."""
-
-    role: str  # one of gateway.domain.roles; several objects may have one
-    file: str  # file name in the output directory
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_uid: str
-    sha256: str  # of the whole file
-    size: int  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)

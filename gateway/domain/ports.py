@@ -247,6 +247,10 @@ class JobLedger(Protocol):
         """The attempt failed: QUEUED again, or DEAD when attempts are used up or trying again is useless."""
         ...
 
+    def job(self, job: JobId) -> Job:
+        """One job; raises NotFound."""
+        ...
+
     def give_back(self, claim: Claim) -> None:
         """The worker stops: QUEUED again, no attempt counted."""
         ...

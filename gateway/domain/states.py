@@ -170,6 +170,7 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.DELIVERING, JobEvent.RETRACTED): JobState.RETRACTING,
     (JobState.DELIVERED, JobEvent.RETRACTED): JobState.RETRACTING,
     (JobState.UNDELIVERED, JobEvent.RETRACTED): JobState.RETRACTING,
+    (JobState.RETRACTING, JobEvent.REPORTED): JobState.RETRACTING,  # the report that cancels it
     (JobState.RETRACTING, JobEvent.ALL_DELIVERED): JobState.RETRACTED,
 }
 

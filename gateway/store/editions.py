@@ -12,11 +12,12 @@ from gateway.domain.ids import JobId
 from gateway.domain.job import DeliveryDraft, Edition, Job, ReportKind
 from gateway.domain.ports import Clock
 from gateway.domain.states import JobEvent, JobState
-from gateway.store import rows, schema
+from gateway.store import progress, rows, schema
 from gateway.store.engine import reading, writing
 
 _EDITIONS, _JOBS = schema.editions, schema.jobs
 _REPORTED = (JobState.DELIVERING.value, JobState.DELIVERED.value, JobState.UNDELIVERED.value)
+_TOLD = (*_REPORTED, JobState.RETRACTING.value)  # of a withdrawn result, that it is cancelled
 _HAS_RESULT = (JobState.READY.value, *_REPORTED)
 _CONFIRMED = (ReportKind.FINAL.value,)
 _WORDS = {
@@ -84,7 +85,7 @@ class Editions:
         with reading(self.engine) as connection:
             found = connection.execute(query).all()
             pairs = [(_job(connection, row.job_id), row, _was_confirmed(connection, row.job_id)) for row in found]
-        return [(rows.to_job(job), _edition(row, verified)) for job, row, verified in pairs if job.state in _REPORTED]
+        return [(rows.to_job(job), _edition(row, verified)) for job, row, verified in pairs if job.state in _TOLD]
 
     def publish(self, edition: Edition, drafts: Sequence[DeliveryDraft]) -> None:
         """Puts the messages of an edition into the outbox; does nothing for one that is there already."""
@@ -99,6 +100,7 @@ class Editions:
                 connection.execute(insert(schema.deliveries), values)
             names = ", ".join(sorted({draft.destination for draft in drafts})) or "nowhere: no EHR is told of this job"
             rows.tell(connection, now, row.study_uid, f"{edition.kind.value} report queued", f"to {names}", row.id)
+            progress.follow_up(connection, row.id, now)  # there may be nobody to tell
 
     def give_up_edition(self, edition: Edition, why: str) -> None:
         """No valid message can be written for it."""
@@ -107,6 +109,7 @@ class Editions:
                 row = _job(connection, edition.job_id)
                 what = f"{edition.kind.value} report failed"
                 rows.tell(connection, self.clock.now(), row.study_uid, what, why, row.id)
+                progress.follow_up(connection, row.id, self.clock.now())
 
 
 def _job(connection: Connection, job: str) -> Row[Any]:

@@ -95,5 +95,12 @@ def _roll_up(connection: Connection, row: Row[Any]) -> None:
     dead = DeliveryState.DEAD.value in states
     if row.state == JobState.DELIVERING.value:
         rows.move_job(connection, row, JobEvent.SOME_DEAD if dead else JobEvent.ALL_DELIVERED)
-    elif row.state == JobState.RETRACTING.value and not dead:
+    elif row.state == JobState.RETRACTING.value and not dead and not _report_to_come(connection, row.id):
         rows.move_job(connection, row, JobEvent.ALL_DELIVERED)
+
+
+def _report_to_come(connection: Connection, job: str) -> bool:
+    """Whether a report that was asked for, such as a cancellation, is not in the outbox yet."""
+    table = schema.editions
+    asked = select(table.c.number).where(table.c.job_id == job, table.c.state == "asked")
+    return connection.execute(asked).first() is not None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
 from gateway.domain.errors import NotFound
 from gateway.domain.ids import JobId
-from gateway.domain.job import Delivery, DeliveryDraft, Job
+from gateway.domain.job import Delivery, DeliveryDraft, Job, Payload
 from gateway.domain.ports import Clock
 from gateway.domain.roles import NOTICES
 from gateway.domain.states import DeliveryEvent, DeliveryState, JobEvent, JobState
@@ -34,6 +34,12 @@ class Retractions:
         if row is None:
             raise NotFound(f"no job {job}")
         return rows.to_job(row)
+
+    def has_build(self, digest: str) -> bool:
+        """Whether any job was ever made for a model's build whose digest is this, or begins so."""
+        query = select(_JOBS.c.id).where(_JOBS.c.model_digest.startswith(digest, autoescape=True)).limit(1)
+        with reading(self.engine) as connection:
+            return connection.execute(query).first() is not None
 
     def jobs_of_build(self, digest: str, since: float) -> Sequence[Job]:
         """Jobs of a model's build (its digest, or how that begins) made since a time and not withdrawn, oldest first."""
@@ -67,10 +73,18 @@ class Retractions:
                 if notices:
                     values = [rows.delivery_values(notice, now) for notice in notices]
                     connection.execute(insert(_DELIVERIES), values)
+                    self._remember(connection, job, notices)
                 progress.follow_up(connection, job, now)
             return True
 
-    def _bury_dead(self, connection: Any, job: JobId, now: float) -> None:
+    def _remember(self, connection: Connection, job: JobId, notices: Sequence[DeliveryDraft]) -> None:
+        """A note that a PACS sends back is recognised as ours."""
+        own = schema.own_objects
+        for uid in {notice.key for notice in notices if notice.payload is Payload.OBJECT}:
+            if connection.execute(select(own.c.job_id).where(own.c.sop_instance_uid == uid)).first() is None:
+                connection.execute(insert(own).values(sop_instance_uid=uid, job_id=job))
+
+    def _bury_dead(self, connection: Connection, job: JobId, now: float) -> None:
         """What was given up must not be replayed any more."""
         table = _DELIVERIES
         dead = select(table).where(

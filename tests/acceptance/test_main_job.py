@@ -91,15 +91,15 @@ def test_result_belongs_to_its_source(tmp_path: Path, make_site: MakeSite, neigh
 
 
 def test_late_slices_give_a_new_version(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
-    """Instances that come after the result open the study again; the second job names the first."""
+    """Instances that come after the result open the study again; the second job names the first and withdraws it."""
     files = write_block(tmp_path / "head")
     site = make_site()
     first = site.send(files[:-4])
     site.wait_for_jobs(1, "delivered")
     second = site.send(files[-4:])
-    jobs = site.wait_for_jobs(2, "delivered")
-    newer, older = jobs
-    assert newer["supersedes"] == older["id"]
+    site.wait_for_jobs(1, "retracted")
+    newer, older = site.wait_for_jobs(2, "delivered", "retracted")
+    assert (newer["state"], older["state"], newer["supersedes"]) == ("delivered", "retracted", older["id"])
     assert newer["outcome"]["source_instances"] == len(files)
     assert_promises(site, neighbours, files, first | second)
 

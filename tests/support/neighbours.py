@@ -45,6 +45,7 @@ class Neighbours:
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
+KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 
 
 def study_uid_of(files: list[Path]) -> str:
@@ -58,13 +59,15 @@ def assert_promises(site: Site, neighbours: Neighbours, files: list[Path], recei
     assert_nothing_lost(site, files, receipts)
     jobs = site.jobs()
     for job in jobs:
-        assert job["state"] in ("delivered", "quarantined", "dead", "superseded"), job
+        assert job["state"] in ("delivered", "retracted", "quarantined", "dead", "superseded"), job
         assert job["state"] == "delivered" or job["reason"], job
-    delivered = [job for job in jobs if job["state"] == "delivered"]
+    delivered = [job for job in jobs if job["state"] in ("delivered", "retracted")]
+    notes = Counter(row["job_id"] for row in site.ledger.list_deliveries(10_000) if row["role"] == "rejection")
     for study in {job["study_uid"] for job in delivered}:
         made = [item for job in delivered if job["study_uid"] == study for item in job["outcome"]["objects"]]
         expected = Counter(item["sop_class_uid"] for item in made)
-        assert neighbours.results(study) == expected
+        expected[KEY_OBJECT_SELECTION] += sum(notes[job["id"]] for job in delivered if job["study_uid"] == study)
+        assert neighbours.results(study) == +expected
     assert len(neighbours.ehr.control_ids) == len(delivered)
 
 

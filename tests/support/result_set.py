@@ -184,7 +184,11 @@ CASES = {
     "axial": Case(affine=AXIAL),
     "descending": Case(affine=frame((1, 0, 0), (0, 1, 0), (0, 0, -1)), modality="MR"),
     "coronal": Case(affine=frame((1, 0, 0), (0, 0, -1)), modality="MR"),
-    "sagittal": Case(affine=frame((0, 1, 0), (0, 0, -1)), segments=2),
+    "sagittal": Case(
+        affine=frame((0, 1, 0), (0, 0, -1)),
+        segments=2,
+        extra_roles=("seg-all-frames", "sr-comprehensive", "sr-data-comprehensive"),
+    ),
     "oblique": Case(
         affine=oblique(), modality="MR", segments=2, attributes=CHINESE, extra_roles=("seg-labelmap",), mapped=True
     ),

@@ -32,7 +32,8 @@ class Commits:
     """How a peer answers storage commitment requests, in order; the last way is repeated.
 
     ``all``, ``half`` (every second instance fails), ``none``: on another association to ``port``; ``same``: on the one that
-    asked; ``twice``; ``silent``: never; a number: the request is refused with this status.
+    asked; ``twice``; ``later``: when the peer's ``report`` is set; ``silent``: never; a number: the request is refused with
+    this status.
     """
 
     ways: list[str | int]
@@ -51,6 +52,7 @@ class Peer:
     rejected: list[str] = field(default_factory=list)
     transactions: list[str] = field(default_factory=list)  # Transaction UIDs that were asked for
     statuses: list[int] = field(default_factory=list)  # of the answers to its storage commitment reports
+    report: threading.Event = field(default_factory=threading.Event)  # that it may say what it says `later`
 
 
 @contextmanager
@@ -134,12 +136,17 @@ def storage_peer(
             yield peer
     finally:
         ended.set()
-        # It looks every half second whether it should end; nobody has to wait for that.
-        threading.Thread(target=server.shutdown, daemon=True).start()
+        # It looks every half second whether it should end; nobody has to wait for that, but who wants its port again.
+        ending = threading.Thread(target=server.shutdown, daemon=True)
+        ending.start()
+        if port:
+            ending.join()
 
 
 def report_commitment(association: Any, request: Dataset, way: str, commits: Commits, peer: Peer) -> None:
     """Sends the report of a peer about what it was asked to commit itself to."""
+    if way == "later":
+        peer.report.wait(120)
     failing = {"half": 2, "none": 1}.get(way, 0)
     event = Dataset()
     event.TransactionUID = request.TransactionUID

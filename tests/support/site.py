@@ -25,7 +25,7 @@ from gateway.settings import read_settings
 from gateway.store.ledger import SqlLedger
 from tests.support.orthanc import free_port
 
-ENDED = ("delivered", "undelivered", "quarantined", "dead", "superseded")
+ENDED = ("delivered", "undelivered", "quarantined", "dead", "superseded", "retracted")
 
 
 class Site:

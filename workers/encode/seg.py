@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from gateway.domain.roles import SEG
+from gateway.domain.roles import SEG, SEG_ALL_FRAMES
 from gateway.manifest import SegmentSpec
 from workers.encode.codes import ARTIFICIAL_INTELLIGENCE, concept
 from workers.encode.equipment import general_equipment, long_string
@@ -20,6 +20,7 @@ from workers.encode.frames import Frame, settle_frames
 from workers.encode.source import Source
 
 SERIES_NUMBER = 9001
+_SERIES_AFTER = 20  # series number of the form with all frames minus that of the usual one
 
 
 def build_seg(source: Source) -> Segmentation:
@@ -28,13 +29,21 @@ def build_seg(source: Source) -> Segmentation:
     Geometry is taken from the images themselves, slice by slice. Nothing lies on an interpolated slice, since there is no
     image to show it on. Where nothing is found at all every frame is written, empty: an object must have frames.
     """
-    frames = _frames_to_write(source)
-    result = skeleton(source, SEG, SegmentationTypeValues.BINARY, ExplicitVRLittleEndian, SERIES_NUMBER)
+    return _binary(source, SEG, SERIES_NUMBER, _frames_to_write(source))
+
+
+def build_seg_all_frames(source: Source) -> Segmentation:
+    """The same with a frame for each segment on each real slice, painted or not, for viewers that count frames."""
+    return _binary(source, SEG_ALL_FRAMES, SERIES_NUMBER + _SERIES_AFTER, _every_frame(source))
+
+
+def _binary(source: Source, role: str, series_number: int, frames: Sequence[Frame]) -> Segmentation:
+    result = skeleton(source, role, SegmentationTypeValues.BINARY, ExplicitVRLittleEndian, series_number)
     result.PixelData = b"".join(_packed(source, frames))
     if len(result.PixelData) % 2:
         result.PixelData += b"\0"
     result.SegmentsOverlap = "YES" if source.masks.overlap else "NO"
-    settle_frames(result, source, frames, codes.DCM.Segmentation, SEG)
+    settle_frames(result, source, frames, codes.DCM.Segmentation, role)
     return result
 
 
@@ -93,6 +102,10 @@ def _description(source: Source, spec: SegmentSpec) -> SegmentDescription:
     )
 
 
+def _every_frame(source: Source) -> list[Frame]:
+    return [Frame(index, spec.number) for spec in source.segments for index in source.real_slices]
+
+
 def _frames_to_write(source: Source) -> list[Frame]:
     """By segment, then slice; those that are empty are left out, as far as viewers bear it.
 
@@ -100,7 +113,7 @@ def _frames_to_write(source: Source) -> list[Frame]:
     object, unless its pixel data has a padding byte, and then shows nothing at all. So where columns are not a multiple
     of 8 a few empty frames are added until frames end on an even byte.
     """
-    every = [Frame(index, spec.number) for spec in source.segments for index in source.real_slices]
+    every = _every_frame(source)
     painted = {frame for frame in every if source.masks.counts[frame.slice, frame.segment]}
     if not painted:
         return every

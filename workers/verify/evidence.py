@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
     ExplicitVRLittleEndian,
     ParametricMapStorage,
     RLELossless,
@@ -31,8 +32,11 @@ from workers.load.volume import Volume
 SOP_CLASSES = {
     roles.SEG: SegmentationStorage,
     roles.SEG_LABELMAP: "1.2.840.10008.5.1.4.1.1.66.7",  # newer than pydicom's dictionary
+    roles.SEG_ALL_FRAMES: SegmentationStorage,
     roles.SR: Comprehensive3DSRStorage,
     roles.SR_DATA: Comprehensive3DSRStorage,
+    roles.SR_COMPREHENSIVE: ComprehensiveSRStorage,
+    roles.SR_DATA_COMPREHENSIVE: ComprehensiveSRStorage,
     roles.PM: ParametricMapStorage,
 }
 COMPRESSED = {roles.SEG_LABELMAP: RLELossless}
@@ -44,6 +48,11 @@ class Result:
 
     role: str
     dataset: Dataset
+
+    @property
+    def kind(self) -> str:
+        """The role whose rules it has to keep: another form of an object says the same."""
+        return roles.USUAL_FORM.get(self.role, self.role)
 
     def refuse(self, code: str, what: str) -> GateRefused:
         """The error that says what is wrong with this object; never with a patient's data."""

@@ -52,8 +52,10 @@ def verify(
     _check_segmentation(segmentation, evidence)
     segment_of = {str(item.TrackingUID): int(item.SegmentNumber) for item in segmentation.dataset.SegmentSequence}
     for result in results:
-        if result.role in (roles.SR, roles.SR_DATA):
+        if result.kind in (roles.SR, roles.SR_DATA):
             _check_report(result, evidence, segment_of, segmentation)
+        elif result.role == roles.SEG_ALL_FRAMES:
+            _check_segmentation(result, evidence)
         elif result.role == roles.SEG_LABELMAP:
             _check_frames(result, evidence)
             segments.check_segments(result, evidence)
@@ -109,10 +111,11 @@ def _check_segmentation(result: Result, evidence: Evidence) -> None:
 
 def _check_report(result: Result, evidence: Evidence, segment_of: dict[str, int], segmentation: Result) -> None:
     report.check_document(result, evidence)
+    references.check_predecessor(result, evidence)
     report.check_groups(result, evidence, segment_of)
     report.check_numbers(result, evidence, segment_of)
     references.check_evidence(result, evidence)
-    if result.role == roles.SR:
+    if result.kind == roles.SR:
         outlines.check_outlines(result, evidence, segment_of)
     else:
         report.check_segment_references(result, segmentation, segment_of)

@@ -6,16 +6,31 @@ from workers.verify.evidence import Evidence, Result, referenced
 
 
 def check_references(result: Result, evidence: Evidence, siblings: dict[str, str]) -> None:
-    """Every reference, at any depth, is to an image of the input or to a sibling, by its right SOP class.
+    """Every reference, at any depth, is to an image of the input, to a sibling or to the version before, by its right class.
 
     ``siblings`` maps SOP Instance UID to SOP Class UID for the other objects of the result set.
     """
+    before = {one.sop_instance_uid: one.sop_class_uid for one in evidence.order.predecessors}
+    known = {**before, **siblings}
     for sop_class, instance in referenced(result.dataset):
-        expected = evidence.class_of.get(instance) or siblings.get(instance)
+        expected = evidence.class_of.get(instance) or known.get(instance)
         if expected is None:
             raise result.refuse("unknown_reference", "it refers to an instance that is neither input nor result")
         if sop_class != expected:
             raise result.refuse("unknown_reference", "it refers to an instance with another SOP class")
+
+
+def check_predecessor(result: Result, evidence: Evidence) -> None:
+    """A report that replaces another says which (PS3.3 C.17.2): else both would stand side by side."""
+    before = {one.sop_instance_uid for one in evidence.order.predecessors if one.role == result.role}
+    named = {
+        reference.get("ReferencedSOPInstanceUID")
+        for study in result.dataset.get("PredecessorDocumentsSequence") or ()
+        for series in study.get("ReferencedSeriesSequence") or ()
+        for reference in series.get("ReferencedSOPSequence") or ()
+    }
+    if named != before:
+        raise result.refuse("predecessor", "it does not name the report that it replaces")
 
 
 def check_series_references(result: Result, evidence: Evidence) -> None:

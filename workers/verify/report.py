@@ -53,7 +53,7 @@ def check_numbers(result: Result, evidence: Evidence, segment_of: dict[str, int]
     for group in groups(result):
         segment = segment_of[tracking_uid(result, group)]
         expected = [item for item in evidence.measurements if item.segment == segment]
-        items = [item for item in numbers(group) if not (result.role == "sr" and is_area(item))]
+        items = [item for item in numbers(group) if not (result.kind == "sr" and is_area(item))]
         if len(items) != len(expected):
             raise result.refuse("numbers", f"segment {segment} has not as many numbers as were measured")
         for item, measurement in zip(items, expected, strict=True):
