@@ -35,9 +35,13 @@ from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
 from gateway.pipeline import Pipeline
 from gateway.receive.admission import is_peer
-from gateway.receive.commitment import StorageCommitmentReports
+from gateway.receive.commitment import StorageCommitmentPushModel, StorageCommitmentReports
+from gateway.receive.commitment_association import say_report
+from gateway.receive.commitment_scp import CommitmentReporter, Report, StorageCommitmentRequests
 from gateway.receive.dimse import DimseNode
+from gateway.receive.mpps import PerformedProcedureSteps
 from gateway.receive.receiver import Receiver
+from gateway.receive.service import DimseService
 from gateway.report.mllp import MllpEhr
 from gateway.report.oru import OruContent, build
 from gateway.report.settings import Hl7Destination
@@ -254,10 +258,35 @@ def make_listener(settings: Settings, inbox: OrderInbox | None) -> MllpServer | 
     return None if settings.hl7 is None or inbox is None else MllpServer(settings.hl7, inbox.take)
 
 
-def make_node(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> DimseNode:
+def make_reporter(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> CommitmentReporter:
+    """Who answers for what we have stored."""
+
+    def say(title: AETitle, address: str, said: Report) -> int | None:
+        peer = next((peer for peer in settings.dicom.peers if is_peer(peer, title, address)), None)
+        if peer is None or peer.commitment is None:
+            raise NoAnswer(
+                "the association ended first, and dicom.peers does not say where else to report (commitment)"
+            )
+        there = DicomDestination(kind="dicom", ae_title=title, **dict(peer.commitment))
+        try:
+            return say_report(Dialer(there, settings.dicom.ae_title).association, *said)
+        except NoAssociation as error:
+            raise NoAnswer(error.receipt.answer) from error
+
+    return CommitmentReporter(ledger, spool, SystemClock(), settings.dicom.ae_title, say)
+
+
+def make_node(
+    settings: Settings, ledger: SqlLedger, spool: LocalSpool, reporter: CommitmentReporter | None = None
+) -> DimseNode:
     """The DICOM node that fills the ledger."""
-    reports = StorageCommitmentReports(CommitmentReports(ledger, SystemClock()).take)
-    return DimseNode(Receiver(spool, ledger, SystemClock(), settings.dicom), settings.dicom, [reports])
+    clock = SystemClock()
+    commitment = StorageCommitmentPushModel(
+        StorageCommitmentReports(CommitmentReports(ledger, clock).take),
+        StorageCommitmentRequests(ledger, clock, reporter or make_reporter(settings, ledger, spool)),
+    )
+    services: list[DimseService] = [commitment, PerformedProcedureSteps(ledger)]
+    return DimseNode(Receiver(spool, ledger, clock, settings.dicom), settings.dicom, services)
 
 
 def make_pacs(destination: DicomDestination | DicomwebDestination, ae_title: str) -> Pacs:

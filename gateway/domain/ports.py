@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from gateway.domain.commitment import CommitmentRequest, Kept
 from gateway.domain.context import Fact, Key, StudyContext
-from gateway.domain.evidence import Evidence
+from gateway.domain.evidence import Evidence, PerformedStep
 from gateway.domain.ids import AETitle, AssociationId, DestinationName, InstanceUID, JobId, StudyUID
 from gateway.domain.inbound import Inbound, InboundDraft, Reading
 from gateway.domain.job import (
@@ -205,6 +206,49 @@ class EvidenceLedger(Protocol):
 
     def own_series(self, study: StudyUID) -> frozenset[str]:
         """Series Instance UIDs of results that Hilum made for it."""
+        ...
+
+
+class StepLedger(Protocol):
+    """What Modality Performed Procedure Steps need."""
+
+    def add_step(self, step: PerformedStep, studies: Sequence[StudyUID]) -> bool:
+        """Keeps a new step, and what it says as evidence about its studies; False where there is one of this UID."""
+        ...
+
+    def step(self, uid: str) -> PerformedStep | None:
+        """A step as it was last said."""
+        ...
+
+    def change_step(self, before: PerformedStep, after: PerformedStep) -> bool:
+        """Keeps what a step says now, and tells its studies; False where it is no longer as it was before."""
+        ...
+
+
+class CommitmentLedger(Protocol):
+    """What storage commitment that others ask of us needs."""
+
+    def add_commitment_request(self, request: CommitmentRequest, due: float) -> bool:
+        """Keeps a request, to be reported from `due` on; False where its Transaction UID is used by another one.
+
+        The same request again, which happens where our answer was lost, is kept once.
+        """
+        ...
+
+    def due_commitment_requests(self, limit: int) -> Sequence[CommitmentRequest]:
+        """Requests whose report is due, oldest first."""
+        ...
+
+    def defer_commitment_request(self, transaction_uid: str, due: float | None, answer: str) -> None:
+        """The report was not taken: due again then, or given up where there is no such time."""
+        ...
+
+    def settle_commitment_request(self, transaction_uid: str, verdict: str) -> None:
+        """The report was taken."""
+        ...
+
+    def kept(self, uids: Sequence[str], calling_ae: str) -> Mapping[str, Kept]:
+        """What is known of instances, by SOP Instance UID, with regard to a peer that asks."""
         ...
 
 
@@ -425,6 +469,8 @@ class LetterLedger(Protocol):
 class Ledger(
     IntakeLedger,
     EvidenceLedger,
+    StepLedger,
+    CommitmentLedger,
     RoutingLedger,
     JobLedger,
     OutboxLedger,

@@ -1,4 +1,4 @@
-"""Storage commitment reports that come to our node on an association of the peer's own (PS3.4 J.3.3)."""
+"""The Storage Commitment Push Model at our node (PS3.4 annex J): reports that come to us, and requests that are made of us."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pydicom.dataset import Dataset
 
 from gateway.receive.receiver import Sender
-from gateway.receive.service import Command, DimseRequest, DimseResponse
+from gateway.receive.service import Command, DimseRequest, DimseResponse, DimseService
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
+PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"  # well-known
 _UNRECOGNIZED_OPERATION = 0x0211
 
 TakeReport = Callable[[int | None, Dataset | None], int]
@@ -29,3 +30,17 @@ class StorageCommitmentReports:
         if request.command is not Command.N_EVENT_REPORT:
             return DimseResponse(status=_UNRECOGNIZED_OPERATION, comment="only storage commitment reports are taken")
         return DimseResponse(status=self._take(request.type_id, request.dataset))
+
+
+class StorageCommitmentPushModel:
+    """A `DimseService` in both roles: reports to us as SCU on an association of the peer's own, the rest to us as SCP."""
+
+    sop_classes = (PUSH_MODEL,)
+
+    def __init__(self, reports: DimseService, requests: DimseService) -> None:
+        self._reports, self._requests = reports, requests
+
+    def answer(self, request: DimseRequest, sender: Sender) -> DimseResponse:
+        """As the service of the role answers."""
+        is_report = request.command is Command.N_EVENT_REPORT
+        return (self._reports if is_report else self._requests).answer(request, sender)

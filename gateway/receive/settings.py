@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gateway.domain.ids import AETitle
 from gateway.domain.units import parse_duration
+from gateway.tls import ClientTls
 
 Title = Annotated[str, AfterValidator(AETitle)]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
@@ -30,6 +31,16 @@ def _fingerprint(text: str) -> str:
     return digits
 
 
+class Node(BaseModel):
+    """Where a peer itself listens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    tls: ClientTls | None = None
+
+
 class Peer(BaseModel):
     """Who may send."""
 
@@ -39,6 +50,7 @@ class Peer(BaseModel):
     host: Annotated[str, AfterValidator(_network)]  # address or network it may call from
     certificate_name: str | None = None  # common or alternative name of the TLS certificate it must show
     certificate_fingerprint: Annotated[str, AfterValidator(_fingerprint)] | None = None  # and its fingerprint
+    commitment: Node | None = None  # takes storage commitment reports whose association has ended
 
 
 class Tls(BaseModel):

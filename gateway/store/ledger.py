@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from gateway.domain.ports import Clock
+from gateway.store.commitment_requests import CommitmentRequests
 from gateway.store.context import Context
 from gateway.store.editions import Editions
 from gateway.store.engine import LeaseClock, migrate, open_engine
@@ -23,6 +24,7 @@ from gateway.store.routing import Routing
 class SqlLedger(
     Intake,
     EvidenceRows,
+    CommitmentRequests,
     Routing,
     Jobs,
     Outbox,

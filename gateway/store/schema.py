@@ -77,6 +77,34 @@ evidence = Table(
     Column("content", JSON, nullable=False),
 )
 
+performed_steps = Table(
+    "performed_steps",
+    metadata,
+    # Modality Performed Procedure Steps; what each has said about a study, and when, is in `evidence`.
+    Column("uid", String(64), primary_key=True),
+    Column("calling_ae", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("studies", JSON, nullable=False),
+    Column("instances", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+commitment_requests = Table(
+    "commitment_requests",
+    metadata,
+    # Storage commitment that others ask of us, until their report has been taken.
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("calling_ae", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("instances", JSON, nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_try", Float, index=True),  # empty: reported, or given up
+    Column("reported_at", Float),
+    Column("answer", Text, nullable=False, default=""),
+)
+
 study_associations = Table(
     "study_associations",
     metadata,
