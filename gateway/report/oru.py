@@ -40,6 +40,8 @@ _REMARK = coded("48767-8", "Annotation comment", "LN")
 _ALTERED = (
     "Some characters cannot be written in the character set of this message: they are missing, or a question mark."
 )
+_CONFIDENCE = {"high": "AI-HIGH", "moderate": "AI-MODERATE", "low": "AI-LOW"}
+"""OBX-8, in codes that nobody can take for `H` and `L` of HL7 table 0078: above and below normal."""
 _NOTICES = {
     ReportKind.PRELIMINARY: "AI result, preliminary, not verified by a person.",
     ReportKind.FINAL: "AI result, confirmed by a person.",
@@ -253,6 +255,7 @@ def _numeric(measurement: MeasurementResult, label: str) -> dict[int, str]:
         4: "" if measurement.segment is None else str(measurement.segment),
         5: value,
         6: coded(unit.value, unit.meaning, unit.scheme),
+        8: _CONFIDENCE.get(measurement.confidence, ""),
     }
 
 

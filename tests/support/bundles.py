@@ -16,6 +16,7 @@ Their network labels every voxel above half the image's maximum, unless it misbe
     nan         output is not a number
     shape       output has another shape
     values      labels that the manifest does not know
+    dropout     works, and leaves something out where dropout is on
 
 or tries to get out:
 
@@ -51,6 +52,7 @@ BEHAVIOURS = {
     "nan": "image = image * float('nan')",
     "shape": "image = image[..., 1:]",
     "values": "image = image * 7",
+    "dropout": "image = self.drop(image)",
     "escapes": "escape()",
     "reads": "open('/etc/passwd').read()",
     "fills": "fill()",
@@ -117,6 +119,7 @@ class Network(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.level = torch.nn.Parameter(torch.zeros(1))
+        self.drop = torch.nn.Dropout(0.5) if {behaviour!r} == "image = self.drop(image)" else None
 
     def forward(self, image):
         {behaviour}
@@ -135,6 +138,9 @@ def write_bundle(
     modality: tuple[str, ...] = ("MR", "CT"),
     plausible: tuple[float, float] | None = None,
     name: str | None = None,
+    uncertainty: dict[str, Any] | None = None,
+    body_part: tuple[str, ...] = (),
+    envelope: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a valid bundle with its manifest and returns the directory.
 
@@ -151,7 +157,9 @@ def write_bundle(
     (directory / "configs/metadata.json").write_text(json.dumps(_metadata()))
     (directory / "configs/inference.json").write_text(json.dumps(_config(behaviour), indent=2))
     manifest = _manifest(name or f"test_{behaviour}", hashlib.sha256(weights).hexdigest(), plausible)
-    manifest["input"] = {"modality": list(modality), "geometry": geometry or {}}
+    manifest["input"] = {"modality": list(modality), "geometry": geometry or {}, "body_part": list(body_part)}
+    manifest["input"] |= {"envelope": envelope} if envelope else {}
+    manifest |= {"uncertainty": uncertainty} if uncertainty else {}
     manifest["resources"] = {"memory_mib": memory_mib, "timeout_s": timeout}
     (directory / "hilum.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
     return directory

@@ -25,6 +25,8 @@ from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.domain.messages import ModelIdentity
 from gateway.manifest import Manifest, bundle_digest, read_manifest
 from workers.infer import scan
+from workers.infer.dropout import has_dropout
+from workers.load.envelope import Fingerprint, read_fingerprint
 
 CONFIG = Path("configs/inference.json")
 METADATA = Path("configs/metadata.json")
@@ -45,6 +47,7 @@ class Model:
     inferer: Inferer
     postprocess: Transform  # {"image", "pred"} -> `pred` as labels on the grid the image came on
     device: torch.device
+    reference: Fingerprint | None = None  # of the images it was made for
 
 
 def open_model(bundle: Path) -> Model:
@@ -93,6 +96,7 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: bytes) -> Mode
     device = torch.device(workflow.device)
     network: nn.Module = workflow.network_def
     network.load_state_dict(_state(weights, manifest))
+    _check_dropout(network, manifest)
     return Model(
         manifest=manifest,
         identity=ModelIdentity(
@@ -107,7 +111,20 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: bytes) -> Mode
         inferer=workflow.inferer,
         postprocess=_without_files(workflow.postprocessing),
         device=device,
+        reference=_reference(bundle, manifest),
     )
+
+
+def _reference(bundle: Path, manifest: Manifest) -> Fingerprint | None:
+    envelope = manifest.input.envelope
+    return None if envelope is None else read_fingerprint(bundle / envelope.fingerprint)
+
+
+def _check_dropout(network: nn.Module, manifest: Manifest) -> None:
+    if manifest.uncertainty and manifest.uncertainty.method == "mc_dropout" and not has_dropout(network):
+        raise BundleInvalid(
+            f"{manifest.name}: uncertainty by mc_dropout, but its network has no dropout", code="no_dropout"
+        )
 
 
 def _make_importable(bundle: Path) -> None:

@@ -73,10 +73,18 @@ def _check_common(datasets: Sequence[Dataset], manifest: Manifest) -> None:
         raise InputRefused("the images are of more than one patient", code="mixed_patients")
     if len({str(dataset.SOPInstanceUID) for dataset in datasets}) < len(datasets):
         raise InputRefused("the same instance is there more than once", code="duplicate_instance")
-    modality = _read(datasets[0], "Modality", str, "")
+    _check_kind(datasets[0], manifest)
+
+
+def _check_kind(dataset: Dataset, manifest: Manifest) -> None:
+    modality = _read(dataset, "Modality", str, "")
     if modality not in manifest.input.modality:
         taken = " or ".join(manifest.input.modality)
         raise InputRefused(f"the series is {modality}, the model takes {taken}", code="modality")
+    part = _read(dataset, "BodyPartExamined", str, "").strip().upper()
+    if part and manifest.input.body_part and part not in manifest.input.body_part:
+        taken = " or ".join(manifest.input.body_part)
+        raise InputRefused(f"the series is of another body part, the model takes {taken}", code="body_part")
 
 
 def _patient(dataset: Dataset) -> Patient:

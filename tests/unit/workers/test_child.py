@@ -14,6 +14,8 @@ from gateway.domain.messages import JobOrder, Outcome, from_json, to_json
 from tests.support.bundles import write_bundle
 from tests.support.series import axial, job_order, write_series
 from workers.child import Child
+from workers.load.envelope import take_fingerprint
+from workers.load.volume import Volume
 
 VOXELS = np.zeros((8, 24, 24))
 VOXELS[2:5, 6:14, 4:10] = 900
@@ -62,6 +64,49 @@ def test_the_same_order_gives_the_same_bytes(tmp_path: Path) -> None:
     child = Child(wire)
     first, second = (answers(child, wire, made)[-1]["outcome"]["objects"] for _ in range(2))
     assert first == second
+
+
+def test_a_sampled_model_says_how_sure_it_is(tmp_path: Path) -> None:
+    """In its measurements, its flags and a map, all through the gate; and the outcome says what it was made with."""
+    wire = StringIO()
+    bundle = write_bundle(tmp_path / "b", "dropout", uncertainty={"method": "mc_dropout", "samples": 3, "seed": 5})
+    outcome = from_json(
+        Outcome, json.dumps(answers(Child(wire), wire, to_json(order(tmp_path, bundle)))[-1]["outcome"])
+    )
+    (volume,) = outcome.measurements
+    assert volume.low is not None
+    assert volume.high is not None
+    assert volume.low < volume.high < volume.value
+    assert (volume.confidence, [item.role for item in outcome.objects].count("pm")) == ("low", 1)
+    assert outcome.flags[0].startswith("Bright: confidence low; 3 runs with dropout on")
+    assert (outcome.provenance["seed"], outcome.provenance["device"]) == ("5", "cpu")
+    assert "uncertainty" in outcome.timings
+
+
+def test_images_unlike_the_reference_are_refused_before_the_model_runs(tmp_path: Path) -> None:
+    """As an outcome with a code; without `refuse` they are done, flagged and scored."""
+    wire = StringIO()
+    codes = []
+    for outside in ("refuse", "flag"):
+        bundle = write_bundle(tmp_path / outside, envelope={"fingerprint": "f.json", "outside": outside})
+        reference = Volume(voxels=VOXELS.astype(np.float32)[:, 8:, ::-1] + 5000, affine=np.eye(4), headers=(None,) * 8)
+        (bundle / "f.json").write_text(take_fingerprint([reference]).to_json())
+        said = answers(Child(wire), wire, to_json(order(tmp_path, bundle, outside.ljust(32, "0"))))
+        outcome = said[-1]["outcome"]
+        codes.append((outcome["status"], outcome["reason_code"][:9]))
+    assert codes == [("refused", "envelope_"), ("complete", "")]
+    assert "infer" in [item.get("stage") for item in said]
+    assert outcome["flags"][0].startswith("Outside what the model was made for: ")
+    assert outcome["quality"]["outside"] > 0
+
+
+def test_another_body_part_is_refused(tmp_path: Path) -> None:
+    """Where the images name one; a part that they do not name is no reason."""
+    wire = StringIO()
+    bundle = write_bundle(tmp_path / "b", body_part=("HEAD",))
+    made = order(tmp_path, bundle, attributes={"BodyPartExamined": "KNEE"})
+    outcome = answers(Child(wire), wire, to_json(made))[-1]["outcome"]
+    assert (outcome["status"], outcome["reason_code"]) == ("refused", "body_part")
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,16 @@ def test_numbers_that_are_none_make_no_message(value: float) -> None:
         build(content(bad), profile())
 
 
+@pytest.mark.parametrize(
+    ("confidence", "flag"), [("", ""), ("high", "AI-HIGH"), ("moderate", "AI-MODERATE"), ("low", "AI-LOW")]
+)
+def test_confidence_is_no_abnormal_flag(confidence: str, flag: str) -> None:
+    """OBX-8 says it in a code of its own: `L` would say that the volume is below normal."""
+    sure = MeasurementResult(name=VOLUME, value=1.0, unit=MILLILITRE, segment=1, confidence=confidence)
+    (number,) = observations(written(outcome(measurements=(sure,))), "NM")
+    assert str(number[8]) == flag
+
+
 def test_unit_must_be_ucum() -> None:
     """A number without a UCUM unit makes no message."""
     unit = Code(value="ml", scheme="99LOCAL", meaning="ml")

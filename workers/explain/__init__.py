@@ -1,0 +1,1 @@
+"""Stage 5c: how sure a model is, and why it says what it says."""

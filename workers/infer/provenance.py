@@ -1,0 +1,36 @@
+"""What decided a result beside the images and the bundle."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+import torch
+
+from gateway.domain.ids import digest
+from gateway.domain.messages import JobOrder
+from workers.infer.model import Model
+
+_LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom")
+
+
+def provenance(order: JobOrder, model: Model) -> dict[str, str]:
+    """Name -> text; the same job with the same provenance gives the same bytes on the same machine."""
+    sampled = model.manifest.uncertainty
+    return {
+        "inputs": digest("inputs", *sorted(item.sha256 for item in order.inputs)),
+        "weights": model.manifest.weights.sha256,
+        "preprocessing": _names(model.preprocess),
+        "postprocessing": _names(model.postprocess),
+        "inferer": type(model.inferer).__name__,
+        "device": str(model.device),
+        "precision": ", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in model.network.parameters()})),
+        "threads": str(torch.get_num_threads()),
+        "seed": "" if sampled is None else str(sampled.seed),
+        "python": platform.python_version(),
+        **{name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _names(transforms: object) -> str:
+    return ", ".join(type(each).__name__ for each in getattr(transforms, "transforms", ()))
