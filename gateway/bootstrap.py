@@ -10,6 +10,7 @@ from pathlib import Path
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
+from gateway.admitted import check_accepted, check_pin
 from gateway.deliver.commitment import CommitmentReports, StorageCommitment
 from gateway.deliver.cstore import CStorePacs
 from gateway.deliver.dimse import Dialer, NoAssociation
@@ -86,6 +87,8 @@ def make_models(settings: Settings) -> dict[ModelName, Model]:
             manifest = read_manifest(bundle)
             check_weights(bundle, manifest)
             digest = Sha256(bundle_digest(bundle))
+            check_pin(name, entry.digest, digest)
+            check_accepted(settings.data_dir, name, manifest, digest)
         except BundleInvalid as error:
             raise ConfigurationError(f"models.{name}: {error.message}") from error
         select = compile_expression(manifest.input.select, f"models.{name}: input.select of its manifest")

@@ -19,14 +19,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 models_app = typer.Typer(help="The bundles a site can run.", no_args_is_help=True)
+jobs_app = typer.Typer(invoke_without_command=True)
 config_app = typer.Typer(help="The configuration file.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.add_typer(jobs_app, name="jobs")
 app.add_typer(config_app, name="config")
 
 Config = Annotated[
     Path | None,
     typer.Option("--config", "-c", envvar="HILUM_CONFIG", help="hilum.yaml of the site; without it, all defaults."),
 ]
+SiteConfig = Annotated[Path, typer.Option("--config", "-c", envvar="HILUM_CONFIG", help="hilum.yaml of the site.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(help="How many, newest first.", min=1)]
 
@@ -102,12 +105,21 @@ def studies(config: Config = None, limit: Limit = 50, as_json: AsJson = False) -
     show_studies(config, limit, as_json)
 
 
-@app.command()
-def jobs(config: Config = None, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """What ran, runs and waits."""
+@jobs_app.callback()
+def jobs(context: typer.Context, config: Config = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """What ran, runs and waits; without a command, a list."""
     from gateway.commands.show import show_jobs
 
-    show_jobs(config, limit, as_json)
+    if context.invoked_subcommand is None:
+        show_jobs(config, limit, as_json)
+
+
+@jobs_app.command("cancel")
+def jobs_cancel(job: str, config: Config = None) -> None:
+    """Ends a job that waits or runs: it is dead, and can be replayed."""
+    from gateway.commands.show import cancel
+
+    print(cancel(config, job))
 
 
 @app.command()
@@ -226,6 +238,54 @@ def models_verify(name: str, config: Config = None, as_json: AsJson = False) -> 
     from gateway.commands.models import verify_model
 
     raise typer.Exit(verify_model(config, name, as_json))
+
+
+@models_app.command("init")
+def models_init(
+    directory: Annotated[Path, typer.Argument(help="A MONAI bundle without a manifest.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Take every proposal.")] = False,
+) -> None:
+    """Writes the manifest of a MONAI bundle, from its metadata.json and a few questions."""
+    from gateway.commands.lifecycle import init
+
+    ask = (lambda _, proposal: proposal) if yes else (lambda question, proposal: typer.prompt(question, proposal))
+    print(f"wrote {init(directory, ask)}: give each segment its own code, and read docs/manifest.md")
+
+
+@models_app.command("add")
+def models_add(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's directory.")],
+    config: SiteConfig,
+    name: Annotated[str | None, typer.Option(help="The site's name for it; else the manifest's.")] = None,
+) -> None:
+    """Scans, verifies and tests a bundle, copies it into the data directory, and pins it in the site's file."""
+    from gateway.commands.lifecycle import add
+
+    print(add(config, bundle, name))
+
+
+@models_app.command("test")
+def models_test(name: str, config: Config = None) -> None:
+    """Runs a bundle's acceptance cases; a bundle that has some may not run before they passed on this machine."""
+    from gateway.commands.lifecycle import test
+
+    print(test(config, name))
+
+
+@models_app.command("pin")
+def models_pin(name: str, config: SiteConfig) -> None:
+    """Writes the digest of a configured model into the site's file: no other build may run."""
+    from gateway.commands.lifecycle import pin
+
+    print(pin(config, name))
+
+
+@models_app.command("remove")
+def models_remove(name: str, config: SiteConfig) -> None:
+    """Takes a model that no rule runs out of the site's file, and its copy away."""
+    from gateway.commands.lifecycle import remove
+
+    print(remove(config, name))
 
 
 @models_app.command("fingerprint")

@@ -210,6 +210,28 @@ class Resources(_Part):
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
 
 
+class Expected(Range):
+    """What a measurement must be, in the manifest's unit."""
+
+    segment: Annotated[int, Field(ge=1)]
+
+
+class AcceptanceCase(_Inside):
+    """Images in the bundle, and what must come of them on every machine before the model may run there."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    input: Annotated[str, Field(min_length=1)]  # folder of DICOM files, relative to the bundle
+    expect: tuple[Expected, ...] = ()
+    refused: str = ""  # the code with which the images must be refused instead
+
+    @model_validator(mode="after")
+    def _expects_one_thing(self) -> Self:
+        self.check(self.input, "input")
+        if bool(self.expect) == bool(self.refused):
+            raise ValueError("a case says either what to expect, or with which code the images are refused")
+        return self
+
+
 class Manifest(_Part):
     """The whole of `hilum.yaml`."""
 
@@ -225,6 +247,7 @@ class Manifest(_Part):
     output: Output
     resources: Resources = Resources()
     uncertainty: Uncertainty | None = None
+    acceptance: tuple[AcceptanceCase, ...] = ()
 
     @model_validator(mode="after")
     def _sampled(self) -> Self:

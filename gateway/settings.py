@@ -311,7 +311,7 @@ def _absolute(settings: Settings, base: Path) -> Settings:
     models = {
         name: entry
         if entry.bundle.startswith("builtin:")
-        else ModelEntry(bundle=str(_placed(Path(entry.bundle), base)))
+        else entry.model_copy(update={"bundle": str(_placed(Path(entry.bundle), base))})
         for name, entry in settings.models.items()
     }
     return placed.model_copy(update={"models": models})

@@ -16,10 +16,11 @@ import redis
 from rich.table import Table
 
 from gateway import bootstrap
+from gateway.admitted import check_accepted, check_pin
 from gateway.commands.show import console
 from gateway.domain.errors import ConfigurationError, HilumError
 from gateway.domain.states import DeliveryState
-from gateway.manifest import check_weights, read_manifest, resolve_bundle
+from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.settings import Settings, read_settings
 from gateway.store.lock import is_held
 from gateway.submit.broker import broker_state
@@ -60,8 +61,8 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         yield _try("hl7", lambda: _hl7(settings), "stop the other program, set hl7.port, or mend hl7.tls")
     yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
     yield _try("sandbox", _sandbox, "let the container or the kernel offer it: see docs/sandbox.md")
-    for name, entry in settings.models.items():
-        yield _try(f"model {name}", partial(_model, entry.bundle), "run `hilum models prepare`, or mend the bundle")
+    for name in settings.models:
+        yield _try(f"model {name}", partial(_model, settings, name), "run `hilum models prepare`, or mend the bundle")
     for name in settings.destinations:
         fix = "is it running, do host, port and AE title match, does it know our AE title?"
         yield _try(f"destination {name}", partial(_echo, settings, name), fix)
@@ -156,11 +157,15 @@ def _hl7(settings: Settings) -> str:
     return f"can listen on {hl7.host}:{hl7.port}{' with TLS' if hl7.tls else ''}"
 
 
-def _model(spec: str) -> str:
-    bundle = resolve_bundle(spec, Path.cwd())
+def _model(settings: Settings, name: str) -> str:
+    entry = settings.models[name]
+    bundle = resolve_bundle(entry.bundle, Path.cwd())
     manifest = read_manifest(bundle)
     check_weights(bundle, manifest)
-    return f"{manifest.title} {manifest.version}"
+    digest = bundle_digest(bundle)
+    check_pin(name, entry.digest, digest)
+    check_accepted(settings.data_dir, name, manifest, digest)
+    return f"{manifest.title} {manifest.version}, {'pinned' if entry.digest else 'not pinned'}"
 
 
 def _echo(settings: Settings, name: str) -> str:

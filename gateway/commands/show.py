@@ -18,6 +18,7 @@ from gateway import bootstrap
 from gateway.domain.errors import ConfigurationError, NotFound, ReportRefused
 from gateway.domain.ids import JobId, StudyUID
 from gateway.domain.messages import Outcome
+from gateway.domain.states import IllegalTransition
 from gateway.settings import read_settings
 from gateway.store.ledger import SqlLedger
 
@@ -129,6 +130,15 @@ def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
     for job in found["jobs"]:
         _measurements(out, job)
     _print("deliveries", _aged(found["deliveries"]), _DELIVERY, False)
+
+
+def cancel(config: Path | None, job: str) -> str:
+    """Ends a job; returns a sentence. Raises NotFound, and ConfigurationError for one that has ended."""
+    try:
+        open_for_reading(config).cancel_job(JobId(job))
+    except IllegalTransition as error:
+        raise ConfigurationError(f"job {job} neither waits nor runs: there is nothing to cancel") from error
+    return "cancelled: where it runs, its worker ends the model at its next heartbeat"
 
 
 def replay(config: Path | None, what: str, which: str) -> str:

@@ -65,6 +65,7 @@ class JobEvent(Enum):
     REPLAYED = "replayed"
     REPORTED = "reported again"
     OVERTAKEN = "overtaken"
+    CANCELLED = "cancelled"
     RETRACTED = "retracted"
 
 
@@ -145,6 +146,8 @@ STUDY_TRANSITIONS: dict[tuple[StudyState, StudyEvent], StudyState] = {
 JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.QUEUED, JobEvent.CLAIMED): JobState.RUNNING,
     (JobState.QUEUED, JobEvent.OVERTAKEN): JobState.SUPERSEDED,
+    (JobState.QUEUED, JobEvent.CANCELLED): JobState.DEAD,
+    (JobState.RUNNING, JobEvent.CANCELLED): JobState.DEAD,
     (JobState.RUNNING, JobEvent.LEASE_EXPIRED): JobState.QUEUED,
     (JobState.RUNNING, JobEvent.ATTEMPT_FAILED): JobState.QUEUED,
     (JobState.RUNNING, JobEvent.EXHAUSTED): JobState.DEAD,

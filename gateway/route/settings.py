@@ -15,6 +15,7 @@ class ModelEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: Annotated[str, Field(min_length=1)]  # `builtin:NAME` or a directory
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # the only build that may run
 
 
 class Rule(BaseModel):

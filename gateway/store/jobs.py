@@ -152,6 +152,14 @@ class Jobs:
             )
             rows.tell(connection, self.clock.now(), row.study_uid, "job replayed", "by request", job)
 
+    def cancel_job(self, job: JobId) -> None:
+        """A queued or running job is dead by request; its worker's next heartbeat loses the lease and ends the model.
+
+        Raises NotFound, and IllegalTransition where there is nothing left to cancel. It can be replayed.
+        """
+        with writing(self.engine) as connection:
+            self._end_attempt(connection, self._row(connection, job), JobEvent.CANCELLED, "cancelled by request")
+
     def _lease(self, owner: str, lease: float) -> dict[str, Any]:
         return {"owner": owner, "lease_epoch": self.lease_clock.epoch, "lease_until": self.lease_clock.now() + lease}
 

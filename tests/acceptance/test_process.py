@@ -59,11 +59,11 @@ def test_gap_is_refused(tmp_path: Path) -> None:
 
 
 def test_stripped_head_is_out_of_scope(tmp_path: Path) -> None:
-    """An image that the model was not made for gives a volume that is not plausible, and is refused."""
+    """An image that the model was not made for is refused, with what is wrong with it."""
     image = head()
     write_series(tmp_path / "in", image.voxels * image.reference, image.affine)
     done = hilum("process", tmp_path / "in", "--model", "brain-mask", "--output", tmp_path / "out")
-    assert "implausible" in refusal(done)
+    assert "envelope_empty: not processed: the images are not such as the model was made for" in refusal(done)
 
 
 @pytest.mark.parametrize("name", ["crash", "nan"])

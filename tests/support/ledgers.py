@@ -159,6 +159,7 @@ class Story:
             JobEvent.ALL_DELIVERED: lambda: self.deliver(YES),
             JobEvent.SOME_DEAD: lambda: self.deliver(NO),
             JobEvent.REPLAYED: self.replay_job,
+            JobEvent.CANCELLED: lambda: self.ledger.cancel_job(self.job),
             JobEvent.REPORTED: self.report_again,
             JobEvent.OVERTAKEN: self.overtake,
             JobEvent.RETRACTED: self.retract,

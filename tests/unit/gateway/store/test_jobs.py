@@ -164,6 +164,24 @@ def test_replay_gives_all_attempts_again(ledger: SqlLedger) -> None:
         ledger.replay_job(JobId("0" * 32))
 
 
+def test_a_cancelled_job_is_dead_and_its_worker_hears_of_it(ledger: SqlLedger) -> None:
+    """Waiting or running; its result has no say any more, it can be replayed, and what has ended cannot be cancelled."""
+    waiting, running = queue(ledger, 1, 2)
+    ledger.cancel_job(JobId(waiting))
+    claim = claimed(ledger)
+    assert claim.job.id == running
+    ledger.cancel_job(JobId(running))
+    with pytest.raises(LeaseLost):
+        ledger.heartbeat(claim, 60)
+    with pytest.raises(LeaseLost):
+        ledger.commit(claim, outcome(JobId(running)))
+    assert ledger.claim("w", 60) is None
+    with pytest.raises(IllegalTransition):
+        ledger.cancel_job(JobId(running))
+    ledger.replay_job(JobId(running))
+    assert claimed(ledger).job.id == running
+
+
 def test_rings_become_rare(ledger: SqlLedger) -> None:
     """A queued job rings at once, then after 15, 30, 60 ... seconds, and anew when it is queued again."""
     [job] = queue(ledger, 1)

@@ -1,0 +1,115 @@
+"""A bundle's way into a site and out of it, by the commands an administrator types."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from gateway.bootstrap import make_models
+from gateway.domain.errors import ConfigurationError
+from gateway.manifest import bundle_digest, read_manifest
+from gateway.settings import read_settings
+from tests.support.bundles import write_bundle
+from tests.support.series import axial, write_series
+
+VOXELS = np.zeros((8, 24, 24))
+VOXELS[2:5, 6:14, 4:10] = 900
+VOXELS += np.arange(24)
+MILLILITRES = 0.432  # 144 voxels of 3 mm3
+
+
+def hilum(*arguments: object, answers: str = "") -> subprocess.CompletedProcess[str]:
+    """One command."""
+    command = [sys.executable, "-m", "gateway.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, input=answers, timeout=120, check=False)
+
+
+def with_cases(bundle: Path, *cases: dict[str, Any]) -> Path:
+    """The bundle with acceptance cases, whose images lie in it."""
+    write_series(bundle / "acceptance/images", VOXELS, axial(VOXELS.shape))
+    manifest = yaml.safe_load((bundle / "hilum.yaml").read_text())
+    manifest["acceptance"] = [{"input": "acceptance/images", **case} for case in cases]
+    (bundle / "hilum.yaml").write_text(yaml.safe_dump(manifest))
+    return bundle
+
+
+RIGHT = {"name": "box", "expect": [{"segment": 1, "min": MILLILITRES - 0.001, "max": MILLILITRES + 0.001}]}
+WRONG = {"name": "too much", "expect": [{"segment": 1, "min": 1.0, "max": 2.0}]}
+
+
+def test_a_bundle_comes_and_goes(tmp_path: Path) -> None:
+    """Added: verified, accepted, copied, pinned, ready to serve. Tampered with: refused. Pinned again: ready. Removed: gone."""
+    site = tmp_path / "hilum.yaml"
+    site.write_text(f"# ours\ndata_dir: {tmp_path / 'data'}\n")
+    bundle = with_cases(write_bundle(tmp_path / "bundle"), RIGHT)
+    added = hilum("models", "add", bundle, "--name", "bright", "--config", site)
+    assert added.returncode == 0, added.stderr
+    assert "imports subprocess" in added.stdout
+    entry = read_settings(site).models["bright"]
+    assert entry.digest == bundle_digest(bundle) == bundle_digest(Path(entry.bundle))
+    assert list(make_models(read_settings(site))) == ["bright"]
+
+    script = Path(entry.bundle) / "scripts/network.py"
+    script.write_text(script.read_text() + "\n# changed\n")
+    with pytest.raises(ConfigurationError, match=r"models\.bright: bright is not the build that is pinned"):
+        make_models(read_settings(site))
+    assert hilum("models", "pin", "bright", "--config", site).returncode == 0
+    with pytest.raises(ConfigurationError, match="have not passed on this machine"):
+        make_models(read_settings(site))
+    assert hilum("models", "test", "bright", "--config", site).returncode == 0
+    assert list(make_models(read_settings(site))) == ["bright"]
+
+    assert hilum("models", "remove", "bright", "--config", site).returncode == 0
+    assert (read_settings(site).models, Path(entry.bundle).exists()) == ({}, False)
+    assert site.read_text().startswith("# ours\n")
+
+
+def test_a_bundle_that_fails_its_cases_does_not_come_in(tmp_path: Path) -> None:
+    """The reason is the number that it got wrong; the site's file is as it was."""
+    site = tmp_path / "hilum.yaml"
+    site.write_text(f"data_dir: {tmp_path / 'data'}\n")
+    before = site.read_text()
+    bundle = with_cases(write_bundle(tmp_path / "bundle"), RIGHT, WRONG, {"name": "refused", "refused": "gap"})
+    ran = hilum("models", "add", bundle, "--config", site)
+    assert ran.returncode == 2
+    assert "too much: segment 1 measures 0.432, not 1 to 2; refused: done, where it should be refused" in ran.stderr
+    assert site.read_text() == before
+
+
+def test_a_manifest_is_written_from_the_metadata(tmp_path: Path) -> None:
+    """With proposals taken as they are, the bundle verifies; a second time nothing is overwritten."""
+    bundle = write_bundle(tmp_path / "bundle")
+    (bundle / "hilum.yaml").unlink()
+    metadata = json.loads((bundle / "configs/metadata.json").read_text())
+    form = {
+        "inputs": {"image": {"modality": "CT"}},
+        "outputs": {"pred": {"channel_def": {"0": "background", "1": "Liver", "2": "Tumour"}}},
+    }
+    (bundle / "configs/metadata.json").write_text(
+        json.dumps(metadata | {"name": "Liver and tumour", "network_data_format": form})
+    )
+    assert hilum("models", "init", bundle, "--yes").returncode == 0
+    made = read_manifest(bundle)
+    assert (made.name, made.input.modality) == ("liver_and_tumour", ("CT",))
+    assert [segment.label for segment in made.output.segments] == ["Liver", "Tumour"]
+    assert hilum("models", "verify", bundle).returncode == 0
+    again = hilum("models", "init", bundle, "--yes")
+    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+
+
+def test_questions_are_asked(tmp_path: Path) -> None:
+    """And answers taken."""
+    bundle = write_bundle(tmp_path / "bundle")
+    (bundle / "hilum.yaml").unlink()
+    ran = hilum("models", "init", bundle, answers="Bright spots\n\n2.0\n\n\n\nMR, CT\nSpot\n")
+    assert ran.returncode == 0, ran.stderr
+    made = read_manifest(bundle)
+    assert (made.title, made.name, made.version) == ("Bright spots", "bright_spots", "2.0")
+    assert (made.input.modality, made.output.segments[0].label) == (("MR", "CT"), "Spot")
