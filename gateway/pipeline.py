@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gateway.deliver import plan
 from gateway.domain.context import Order
-from gateway.domain.errors import ConfigurationError, MessageInvalid
+from gateway.domain.errors import ConfigurationError, HilumError, MessageInvalid
 from gateway.domain.ids import DestinationName, JobId, ModelName, StudyUID
 from gateway.domain.ports import Broker, Ledger, Spool
 from gateway.domain.study import Series
@@ -60,13 +60,20 @@ class Pipeline:
         self.ring()
         self.plan_ready()
         self.report_again()
+        self.relink()
 
     def hear(self) -> None:
-        """Orders: what the EHR has sent is read, and every study that it concerns is linked with it."""
-        if self.inbox is not None and self.linker is not None:
+        """Orders: what the EHR has sent is read."""
+        if self.inbox is not None:
             self.inbox.read_waiting()
-            for uid in self.ledger.stale_studies():
+
+    def relink(self) -> None:
+        """Orders: studies that it concerns are linked with it. Until then nothing of them leaves."""
+        for uid in self.ledger.stale_studies() if self.linker else ():
+            try:
                 self._link(uid)
+            except HilumError as error:
+                log(stage="orders").error("study cannot be linked", study_uid=uid, reason=error.message)
 
     def release_due(self) -> None:
         """Hold: studies whose evidence says that they are complete."""

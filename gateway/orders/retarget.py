@@ -39,11 +39,11 @@ def difference(said: Subject, now: Subject) -> str:
             not _same(said.patient.patient_id, now.patient.patient_id, said.patient.issuer, now.patient.issuer),
         ),
         ("patient name", not agree(said.patient.name, now.patient.name)),
-        ("birth date", _differ(said.patient.birth_date, now.patient.birth_date)),
-        ("sex", _differ(said.patient.sex, now.patient.sex)),
+        ("birth date", _contradict(said.patient.birth_date, now.patient.birth_date)),
+        ("sex", _contradict(said.patient.sex, now.patient.sex)),
         ("placer order number", _numbers_differ(said.placer_number, now.placer_number)),
         ("filler order number", _numbers_differ(said.filler_number, now.filler_number)),
-        ("accession number", _differ(said.accession_number, now.accession_number)),
+        ("accession number", _adds(said.accession_number, now.accession_number)),
     ]
     return ", ".join(name for name, changed in changes if changed)
 
@@ -53,7 +53,12 @@ def _same(said: str, now: str, issuer: str, issuer_now: str) -> bool:
     return Identifier(id=said.strip(), authority=issuer).fits(Identifier(id=now.strip(), authority=issuer_now))
 
 
-def _differ(said: str, now: str) -> bool:
+def _contradict(said: str, now: str) -> bool:
+    return bool(said.strip()) and _adds(said, now)
+
+
+def _adds(said: str, now: str) -> bool:
+    """A number that is known only now is news too: the receiver files by it."""
     return bool(now) and said.strip() != now.strip()
 
 

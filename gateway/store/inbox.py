@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from gateway.domain.context import Key, KeyKind, Merge, keys_of
 from gateway.domain.errors import NotFound
@@ -35,27 +34,22 @@ class Inbox:
 
     def add_messages(self, drafts: Sequence[InboundDraft]) -> Sequence[str]:
         """Makes messages durable in one transaction; says `new`, `duplicate` or `conflict` for each."""
-        with writing(self.engine) as connection:
-            return [self._add_message(connection, draft) for draft in drafts]
-
-    def _add_message(self, connection: Connection, draft: InboundDraft) -> str:
         now = self.clock.now()
-        columns = (_INBOUND.c.id, _INBOUND.c.sha256, _INBOUND.c.received_at)
-        same = select(*columns).where(_INBOUND.c.identity == draft.identity)
-        known = connection.execute(same).all()
-        for row in known:
-            if row.sha256 == draft.sha256:
-                again = update(_INBOUND).where(_INBOUND.c.id == row.id).values(copies=_INBOUND.c.copies + 1)
-                connection.execute(again)
-                return "duplicate"
-        state = InboundState.RECEIVED
-        values = dataclasses.asdict(draft) | {"received_at": now}
-        contradicted = any(now - row.received_at < _COUNTED_ANEW for row in known)
-        if contradicted:
-            state = next_inbound_state(state, InboundEvent.CONTRADICTED)
-            values["reason"] = "its sender has used this MSH-10 for another message before"
-        connection.execute(insert(_INBOUND).values(**values, state=state.value))
-        return "conflict" if contradicted else "new"
+        columns = (_INBOUND.c.identity, _INBOUND.c.sha256, _INBOUND.c.received_at)
+        same = select(*columns).where(_INBOUND.c.identity.in_({draft.identity for draft in drafts}))
+        with writing(self.engine) as connection:
+            known: dict[str, dict[str, float]] = {}  # who and what -> content and when it came
+            for row in connection.execute(same).all():
+                known.setdefault(row.identity, {})[row.sha256] = row.received_at
+            came = [_came(draft, known.setdefault(draft.identity, {}), now) for draft in drafts]
+            fresh = [_values(draft, how, now) for draft, how in zip(drafts, came, strict=True) if how != "duplicate"]
+            if fresh:
+                connection.execute(insert(_INBOUND), fresh)
+            for draft, how in zip(drafts, came, strict=True):
+                if how == "duplicate":
+                    mine = (_INBOUND.c.identity == draft.identity, _INBOUND.c.sha256 == draft.sha256)
+                    connection.execute(update(_INBOUND).where(*mine).values(copies=_INBOUND.c.copies + 1))
+        return came
 
     def unread_messages(self, limit: int) -> Sequence[Inbound]:
         """Messages that wait to be read, oldest first."""
@@ -67,30 +61,35 @@ class Inbox:
 
     def settle_messages(self, readings: Sequence[Reading]) -> None:
         """What messages say counts from now on; the studies it may concern are to be linked anew. One transaction."""
+        ids = [item.message_id for item in readings]
+        unread = select(_INBOUND.c.id).where(_INBOUND.c.id.in_(ids), _INBOUND.c.state == InboundState.RECEIVED.value)
         with writing(self.engine) as connection:
-            for item in readings:
-                self._settle_message(connection, item)
+            waiting = set(connection.execute(unread).scalars())  # the rest was read by a gateway that was killed then
+            items = [item for item in readings if item.message_id in waiting]
+            if items:
+                connection.execute(_SETTLE, [_settled(item) for item in items])
+                self._add_facts(connection, items)
 
     def replay_message(self, message: int) -> None:
         """A message that was not understood, not used or contradicted is read again; raises NotFound, IllegalTransition."""
         with writing(self.engine) as connection:
             self._move_message(connection, message, InboundEvent.REPLAYED, reason="")
 
-    def _settle_message(self, connection: Connection, item: Reading) -> None:
-        if not self._is_unread(connection, item.message_id):
-            return  # read already, by a gateway that was killed before it could tell
-        self._move_message(connection, item.message_id, item.event, kind=item.kind, reason=item.reason)
-        last = 0
-        keys: set[Key] = set()
-        for position, fact in enumerate(item.facts):
-            values = rows.fact_values(fact) | {"message_id": item.message_id, "position": position}
-            last = int(connection.execute(insert(_FACTS).values(**values)).inserted_primary_key[0])  # type: ignore[index]
-            own = keys_of(fact.body)
-            keys.update(own)
-            if own:
-                named = [{"fact_id": last, "kind": key.kind.value, "value": key.value} for key in own]
-                connection.execute(insert(_FACT_KEYS), named)
-        if keys:
+    def _add_facts(self, connection: Connection, items: Sequence[Reading]) -> None:
+        last = connection.execute(select(func.max(_FACTS.c.id))).scalar() or 0
+        facts, named, keys = [], [], set[Key]()
+        for item in items:
+            for position, fact in enumerate(item.facts):
+                last += 1
+                place = {"id": last, "message_id": item.message_id, "position": position}
+                facts.append(rows.fact_values(fact) | place)
+                own = keys_of(fact.body)
+                named += [{"fact_id": last, "kind": key.kind.value, "value": key.value} for key in own]
+                keys.update(own)
+        if facts:
+            connection.execute(insert(_FACTS), facts)
+        if named:
+            connection.execute(insert(_FACT_KEYS), named)
             self._touch(connection, with_merged(connection, keys), last)
 
     def _touch(self, connection: Connection, keys: Collection[Key], fact: int) -> None:
@@ -102,16 +101,46 @@ class Inbox:
                 )
                 connection.execute(update(_STUDIES).where(_STUDIES.c.uid.in_(found)).values(touched=fact))
 
-    def _is_unread(self, connection: Connection, message: int) -> bool:
-        state = connection.execute(select(_INBOUND.c.state).where(_INBOUND.c.id == message)).scalar_one()
-        return bool(state == InboundState.RECEIVED.value)
-
     def _move_message(self, connection: Connection, message: int, event: InboundEvent, **values: Any) -> None:
         state = connection.execute(select(_INBOUND.c.state).where(_INBOUND.c.id == message)).scalar_one_or_none()
         if state is None:
             raise NotFound(f"no message {message}")
         after = next_inbound_state(InboundState(state), event)
         connection.execute(update(_INBOUND).where(_INBOUND.c.id == message).values(state=after.value, **values))
+
+
+_SETTLE = (
+    update(_INBOUND)
+    .where(_INBOUND.c.id == bindparam("message_id"))
+    .values(state=bindparam("new_state"), kind=bindparam("new_kind"), reason=bindparam("new_reason"))
+)
+
+
+def _settled(item: Reading) -> dict[str, Any]:
+    after = next_inbound_state(InboundState.RECEIVED, item.event)
+    return {
+        "message_id": item.message_id,
+        "new_state": after.value,
+        "new_kind": item.kind,
+        "new_reason": item.reason,
+    }
+
+
+def _came(draft: InboundDraft, known: dict[str, float], now: float) -> str:
+    """How a message came, by what came before from its sender under its MSH-10; remembers it."""
+    if draft.sha256 in known:
+        return "duplicate"
+    contradicts = any(now - received_at < _COUNTED_ANEW for received_at in known.values())
+    known[draft.sha256] = now
+    return "conflict" if contradicts else "new"
+
+
+def _values(draft: InboundDraft, how: str, now: float) -> dict[str, Any]:
+    state, reason = InboundState.RECEIVED, ""
+    if how == "conflict":
+        state = next_inbound_state(state, InboundEvent.CONTRADICTED)
+        reason = "its sender has used this MSH-10 for another message before"
+    return vars(draft) | {"received_at": now, "state": state.value, "reason": reason}
 
 
 def with_merged(connection: Connection, keys: Collection[Key]) -> set[Key]:

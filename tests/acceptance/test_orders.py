@@ -175,3 +175,4 @@ def test_gateway_killed_between_acknowledgement_and_reading(
     assert [row["state"] for row in rows] == ["applied"] * 200
     assert rows[0]["copies"] == 2
     assert len(site.ledger.list_orders(1000)) == 200
+    assert "is listening on" in next(line for line in site.hilum("check").stdout.splitlines() if " hl7 " in line)
