@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pynetdicom.association import Association
@@ -19,7 +20,7 @@ from gateway.deliver.settings import DicomDestination, DicomTimeouts, DicomwebDe
 from gateway.deliver.stow import StowPacs
 from gateway.domain.context import Subject
 from gateway.domain.errors import BundleInvalid, ConfigurationError, NoAnswer, ReportRefused
-from gateway.domain.ids import AETitle, DestinationName, JobId, ModelName, Sha256, digest
+from gateway.domain.ids import AETitle, DestinationName, JobId, ModelName, Sha256
 from gateway.domain.job import Edition, Job, Priority, ReportKind
 from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.roles import MESSAGE, WITHDRAWAL
@@ -43,9 +44,12 @@ from gateway.receive.dimse import DimseNode
 from gateway.receive.mpps import PerformedProcedureSteps
 from gateway.receive.receiver import Receiver
 from gateway.receive.service import DimseService
+from gateway.report import fhir, mdm, oru
+from gateway.report.content import ReportContent
+from gateway.report.document import pdf_of
+from gateway.report.fhir_client import FhirEhr
 from gateway.report.mllp import MllpEhr
-from gateway.report.oru import OruContent, build
-from gateway.report.settings import Hl7Destination
+from gateway.report.settings import EhrDestination, FhirDestination
 from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule, matching, unmet
@@ -188,7 +192,7 @@ def make_pipeline(
     archives = {
         DestinationName(name): item
         for name, item in settings.destinations.items()
-        if not isinstance(item, Hl7Destination)
+        if not isinstance(item, EhrDestination)
     }
     return Pipeline(
         ledger=ledger,
@@ -206,9 +210,9 @@ def make_pipeline(
             ledger,
             spool,
             {
-                DestinationName(name): _composer(item, models)
+                DestinationName(name): _composer(item, models, spool)
                 for name, item in settings.destinations.items()
-                if isinstance(item, Hl7Destination)
+                if isinstance(item, EhrDestination)
             },
         ),
     )
@@ -228,21 +232,22 @@ def make_retraction(settings: Settings, ledger: SqlLedger, spool: LocalSpool) ->
         takes_notes=frozenset(
             DestinationName(name)
             for name, item in settings.destinations.items()
-            if not isinstance(item, Hl7Destination) and item.rejection_notes
+            if not isinstance(item, EhrDestination) and item.rejection_notes
         ),
         cancel_report=cancel,
     )
 
 
-def _composer(profile: Hl7Destination, models: Mapping[ModelName, Model]) -> Compose:
+def _composer(profile: EhrDestination, models: Mapping[ModelName, Model], spool: LocalSpool) -> Compose:
     def compose(job: Job, source: Header, subject: Subject, edition: Edition, control_id: str) -> WrittenReport:
         model = models.get(job.draft.model)
         intended_use = model.manifest.intended_use if model else ""
-        content = OruContent.of(job, source, edition, control_id, intended_use, subject)
+        content = ReportContent.of(job, source, edition, control_id, intended_use)
+        content = replace(content, subject=subject, pdf=pdf_of(job.outcome, spool))
         return WrittenReport(
-            content=build(content, profile),
+            content=_written(content, profile),
             role=WITHDRAWAL if edition.kind is ReportKind.CANCELLED else MESSAGE,
-            patient_key=digest("patient", source.patient.patient_id.strip(), source.patient.issuer.strip()),
+            patient_key=content.patient_key,
             report_key=content.filler_number,
         )
 
@@ -259,6 +264,17 @@ def make_inbox(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> Orde
 def make_listener(settings: Settings, inbox: OrderInbox | None) -> MllpServer | None:
     """The port for messages from the EHR; raises ConfigurationError where a TLS file cannot be used."""
     return None if settings.hl7 is None or inbox is None else MllpServer(settings.hl7, inbox.take)
+
+
+def _written(content: ReportContent, profile: EhrDestination) -> bytes:
+    if isinstance(profile, FhirDestination):
+        return fhir.build(content, profile)
+    return mdm.build(content, profile) if profile.message == "mdm" else oru.build(content, profile)
+
+
+def make_ehr(destination: EhrDestination) -> Ehr:
+    """The adapter of a destination of reports; raises ConfigurationError where a file cannot be used."""
+    return FhirEhr(destination) if isinstance(destination, FhirDestination) else MllpEhr(destination)
 
 
 def make_reporter(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> CommitmentReporter:
@@ -302,8 +318,8 @@ def make_pacs(destination: DicomDestination | DicomwebDestination, ae_title: str
 def make_destination(settings: Settings, name: str) -> Pacs | Ehr:
     """The adapter of one destination."""
     destination = settings.destinations[name]
-    if isinstance(destination, Hl7Destination):
-        return MllpEhr(destination)
+    if isinstance(destination, EhrDestination):
+        return make_ehr(destination)
     return make_pacs(destination, settings.dicom.ae_title)
 
 
@@ -320,8 +336,8 @@ def _dispatchers(
     settings: Settings, name: DestinationName, destination: Destination, ledger: SqlLedger, spool: LocalSpool
 ) -> list[Dispatcher]:
     clock = SystemClock()
-    if isinstance(destination, Hl7Destination):
-        return [Dispatcher(name, through_ehr(MllpEhr(destination), spool), ledger, clock)]
+    if isinstance(destination, EhrDestination):
+        return [Dispatcher(name, through_ehr(make_ehr(destination), spool), ledger, clock)]
     pacs = make_pacs(destination, settings.dicom.ae_title)
     many = destination.limits.associations
     rate = destination.limits.rate

@@ -15,11 +15,12 @@ from gateway.domain.errors import ConfigurationError
 from gateway.hold.settings import Hold, Query, RuleHold
 from gateway.orders.settings import OrderSettings
 from gateway.receive.settings import DicomSettings, Peer
-from gateway.report.settings import Hl7Destination
+from gateway.report.settings import EhrDestination, FhirDestination, Hl7Destination
 from gateway.route.rules import compile_expression
 from gateway.route.settings import ModelEntry, Name, Rule
 from gateway.submit.settings import BrokerSettings, JobSettings
 
+_KINDS = ("dicom", "dicomweb", "hl7", "fhir")
 _DEEPEST = 20  # levels of the file that are looked at; the deepest key has 4
 
 
@@ -66,7 +67,9 @@ class SiteDicom(DicomSettings):
     peers: tuple[SitePeer, ...] = ()
 
 
-Destination = Annotated[DicomDestination | DicomwebDestination | Hl7Destination, Field(discriminator="kind")]
+Destination = Annotated[
+    DicomDestination | DicomwebDestination | Hl7Destination | FhirDestination, Field(discriminator="kind")
+]
 
 
 class Settings(BaseModel):
@@ -129,7 +132,7 @@ class Settings(BaseModel):
     @property
     def forms(self) -> dict[str, frozenset[str]]:
         """Destination -> roles of results that are only written because it may need them."""
-        return {name: item.forms for name, item in self.destinations.items() if not isinstance(item, Hl7Destination)}
+        return {name: item.forms for name, item in self.destinations.items() if not isinstance(item, EhrDestination)}
 
     @property
     def ledger_url(self) -> str:
@@ -227,8 +230,8 @@ _FIXES = {
     "bool_parsing": "must be true or false",
     "path_type": "must be a path",
     "invalid_key": 'must be a text: put it in quotes, "like this"',
-    "union_tag_invalid": "kind must be dicom, dicomweb or hl7",
-    "union_tag_not_found": "kind is missing: write kind: dicom, dicomweb or hl7",
+    "union_tag_invalid": "kind must be dicom, dicomweb, hl7 or fhir",
+    "union_tag_not_found": "kind is missing: write kind: dicom, dicomweb, hl7 or fhir",
 }
 
 _FORMS = {
@@ -249,7 +252,7 @@ def _message(item: Any, path: tuple[Any, ...]) -> str:
 
 def _yaml_path(location: tuple[Any, ...]) -> tuple[Any, ...]:
     # pydantic names the chosen member of a discriminated union inside the path; the file does not.
-    if location[:1] == ("destinations",) and len(location) > 2 and location[2] in ("dicom", "dicomweb", "hl7"):
+    if location[:1] == ("destinations",) and len(location) > 2 and location[2] in _KINDS:
         location = location[:2] + location[3:]
     if location[3:4] == ("query",) and location[4:5] in (("dimse",), ("web",)):
         location = location[:4] + location[5:]

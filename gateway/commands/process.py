@@ -19,12 +19,14 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from gateway.domain.errors import ConfigurationError, InputRefused, MessageInvalid, ModelCrashed, PeerError
-from gateway.domain.ids import AETitle, AssociationId, ModelName, SeriesUID, Sha256
+from gateway.domain.ids import AETitle, AssociationId, JobId, ModelName, SeriesUID, Sha256
+from gateway.domain.job import Edition, ReportKind
 from gateway.domain.messages import InputFile, JobOrder, Outcome, from_json, to_json
 from gateway.domain.study import Instance, Series, Study
 from gateway.manifest import bundle_digest, check_weights, read_manifest
 from gateway.receive.header import read_header
-from gateway.report.oru import OruContent, build
+from gateway.report.content import ReportContent
+from gateway.report.oru import build
 from gateway.report.settings import Hl7Destination
 from gateway.route import selection
 from gateway.route.rules import compile_expression
@@ -185,12 +187,11 @@ def _error(answer: str) -> str:
 
 def _write(outcome: Outcome, order: JobOrder, series: Series, scratch: Path, output: Path) -> tuple[Path, ...]:
     profile = Hl7Destination(kind="hl7", host="127.0.0.1", port=2575)
-    content = OruContent.from_outcome(
-        outcome,
-        series.first,
+    content = ReportContent(
+        outcome=outcome,
+        source=series.first,
         control_id=order.job_id[:20],
-        message_time=order.content_time,
-        result_time=order.content_time,
+        edition=Edition(job_id=JobId(order.job_id), number=1, kind=ReportKind.PRELIMINARY, at=order.content_time),
         intended_use=read_manifest(Path(order.bundle)).intended_use,
     )
     names = [item.file for item in outcome.objects] + ["result.json"]

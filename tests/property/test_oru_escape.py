@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.hl7.er7 import number, text
-from gateway.report.oru import OruContent, build
+from gateway.report.oru import build
 from gateway.report.settings import Hl7Destination
-from tests.support.outcomes import PATIENT, outcome, source
+from tests.support.outcomes import PATIENT, outcome, report, source
 
 HOSTILE = st.text(
     st.one_of(st.sampled_from("|^~\\&\r\n\x0b\x1c\x00\x1b.EFSTRX0D"), st.characters(exclude_categories=())), max_size=40
@@ -25,12 +25,10 @@ PROFILE = Hl7Destination(kind="hl7", host="127.0.0.1", port=2575)
 def test_text_never_leaves_its_field(name: str, description: str, flag: str) -> None:
     """Segments, their number and the ids stay as without the hostile text."""
     header = source(replace(PATIENT, name=f"Doe{name}"), study_description=description)
-    content = OruContent.from_outcome(
-        outcome(flags=(f"flag {flag}",)), header, control_id="C1", message_time=0.0, result_time=0.0
-    )
+    content = report(outcome(flags=(f"flag {flag}",)), header)
     raw = build(content, PROFILE)
     message = hl7.parse(raw.decode())
-    assert [str(segment[0]) for segment in message] == ["MSH", "PID", "ORC", "OBR"] + ["OBX"] * 7
+    assert [str(segment[0]) for segment in message] == ["MSH", "PID", "ORC", "OBR"] + ["OBX"] * 9
     assert str(message.segment("PID")[3]) == "P1^^^HOSPITAL^PI"
     assert len(message.segment("OBR")) == 26
     assert {str(segment[11]) for segment in message.segments("OBX")} == {"P"}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.domain.ids import InstanceUID, SeriesUID, StudyUID
+from gateway.domain.ids import InstanceUID, JobId, SeriesUID, StudyUID
+from gateway.domain.job import Edition, ReportKind
 from gateway.domain.messages import Code, MeasurementResult, ModelIdentity, Outcome, ResultObject, SegmentResult
 from gateway.domain.study import Header, Patient
+from gateway.report.content import ReportContent
 
 BRAIN = Code(value="12738006", scheme="SCT", meaning="Brain")
 VOLUME = Code(value="118565006", scheme="SCT", meaning="Volume")
 MILLILITRE = Code(value="mL", scheme="UCUM", meaning="milliliter")
+NOON = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 PATIENT = Patient(patient_id="P1", issuer="HOSPITAL", name="Doe^Jane^Q^Dr^Jr", birth_date="19700102", sex="F")
 
 
@@ -59,3 +62,20 @@ def source(patient: Patient = PATIENT, **changes: object) -> Header:
         study_description="MR head",
     )
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def report(
+    result: Outcome | None = None,
+    header: Header | None = None,
+    kind: ReportKind = ReportKind.PRELIMINARY,
+    **more: object,
+) -> ReportContent:
+    """An edition of the report about an outcome, of 2023-11-14T22:13:20Z; `more` changes the edition."""
+    edition = Edition(job_id=JobId("a" * 32), number=1, kind=kind, at=NOON)
+    return ReportContent(
+        outcome=result or outcome(),
+        source=header or source(),
+        control_id="CTRL1",
+        edition=replace(edition, **more),  # type: ignore[arg-type]
+        intended_use="Research only",
+    )

@@ -1,0 +1,170 @@
+"""The observations of a report: one OBX for each thing it says (HL7 v2.5.1 7.4.2). Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+from gateway.domain.errors import MessageInvalid
+from gateway.domain.job import ReportKind
+from gateway.domain.messages import MeasurementResult, SegmentResult
+from gateway.domain.roles import PDF, TITLES
+from gateway.hl7.er7 import coded, instant, number, segment, text
+from gateway.report.content import ReportContent, labels, narrative, title, viewer_link
+from gateway.report.segments import study_time, zone
+from gateway.report.settings import Hl7Destination
+
+DELETED = "D"  # OBX-11: what was reported there is not any more
+_STUDY = ("113014", "DICOM Study", "DCM")
+_NARRATIVE = ("59776-5", "Procedure findings", "LN")
+_REMARK = ("48767-8", "Annotation comment", "LN")
+_DOCUMENT = ("PDF", "Report as PDF", "99HILUM")
+_LINK = ("VIEWER", "Link to the images", "99HILUM")
+_PRESENT = ("52101004", "Present", "SCT")
+_ABSENT = ("2667000", "Absent", "SCT")
+_UNSURE = {"low": "LC", "moderate": "MC"}  # user-defined values of table 0078, docs/hl7.md
+_ALTERED = (
+    "Some characters cannot be written in the character set of this message: they are missing, or a question mark."
+)
+
+Fields = dict[int, str]
+
+
+def observations(content: ReportContent, profile: Hl7Destination, *, altered: bool) -> Iterator[str]:
+    """Every OBX, numbered; `altered` adds a remark about characters that the character set lacks."""
+    common = _common(content, profile)
+    for position, found in enumerate(_all(content, profile, altered), start=1):
+        yield segment("OBX", {1: str(position), **common, **found})
+
+
+def document(content: ReportContent, profile: Hl7Destination) -> Iterator[str]:
+    """The document as the only content (MDM): the PDF, or the narrative where there is none."""
+    common = _common(content, profile)
+    found = [_embedded(content, profile)] if content.pdf else list(_sentences(content, profile, narrative(content)))
+    for position, one in enumerate(found, start=1):
+        yield segment("OBX", {1: str(position), **common, **one})
+
+
+def _all(content: ReportContent, profile: Hl7Destination, altered: bool) -> Iterator[Fields]:
+    yield {2: "ST", 3: _code(_STUDY, profile), 5: text(content.source.study_uid)}
+    for found in _result(content, profile):
+        # For receivers that update observation by observation: each that was there is deleted, without its value.
+        yield {**found, 5: "", 8: "", 11: DELETED} if content.kind is ReportKind.CANCELLED else found
+    yield from _sentences(content, profile, narrative(content))
+    flags = () if content.kind is ReportKind.CANCELLED else content.outcome.flags
+    for sentence in (*flags, *((_ALTERED,) if altered else ())):
+        yield {2: "TX", 3: _code(_REMARK, profile), 5: text(sentence)}
+
+
+def _result(content: ReportContent, profile: Hl7Destination) -> Iterator[Fields]:
+    outcome = content.outcome
+    yield from (_finding(item, profile) for item in outcome.segments)
+    names = labels(outcome)
+    yield from (_numeric(item, names, profile, flagged=bool(outcome.flags)) for item in outcome.measurements)
+    if profile.references:
+        for item in outcome.objects:
+            yield _reference(item.role, item.sop_class_uid, item.sop_instance_uid, profile)
+    if profile.document == "ED" and content.pdf:
+        yield _embedded(content, profile)
+    pdf = next((item for item in outcome.objects if item.role == PDF), None)
+    if profile.document == "RP" and pdf and not profile.references:
+        yield _reference(pdf.role, pdf.sop_class_uid, pdf.sop_instance_uid, profile)
+    if link := viewer_link(content, profile.viewer_url):
+        yield {2: "RP", 3: _code(_LINK, profile), 5: f"{text(link)}^^TEXT^HTML"}
+
+
+def _finding(item: SegmentResult, profile: Hl7Destination) -> Fields:
+    """Whether a structure was found, coded; "not found" is a result too."""
+    found = _code(_PRESENT if item.voxels else _ABSENT, profile)
+    return {
+        2: profile.coded_type,
+        3: _code((item.type.value, item.type.meaning, item.type.scheme), profile, item.label),
+        4: str(item.number),
+        5: found,
+    }
+
+
+def _numeric(item: MeasurementResult, names: dict[int, str], profile: Hl7Destination, *, flagged: bool) -> Fields:
+    try:
+        value = number(item.value)
+    except ValueError:
+        raise MessageInvalid(f"{item.name.meaning} is not a finite number") from None
+    concept = (item.name.value, item.name.meaning, item.name.scheme)
+    whole = title(item, names)
+    return {
+        2: "NM",
+        3: _code(concept, profile, whole if whole != item.name.meaning else ""),
+        **({} if item.segment is None else {4: str(item.segment)}),
+        5: value,
+        6: coded(item.unit.value, item.unit.meaning, item.unit.scheme),
+        8: _doubt(item, flagged) if profile.quality_flags else "",
+    }
+
+
+def _doubt(item: MeasurementResult, flagged: bool) -> str:
+    """OBX-8: what the model was unsure of, and `QF` where the result has a remark about its images."""
+    unsure = _UNSURE.get(str(getattr(item, "confidence", "")), "")
+    return "~".join(filter(None, (unsure, "QF" if flagged else "")))
+
+
+def _reference(role: str, sop_class: str, sop_instance: str, profile: Hl7Destination) -> Fields:
+    """A result object by its UIDs: RP (2.A.65) with the SOP instance as pointer and its class as type of data."""
+    name = TITLES.get(role, f"DICOM {role}")
+    return {
+        2: "RP",
+        3: _code((role.upper(), name, "99HILUM"), profile),
+        5: f"{text(sop_instance)}^{text(sop_class)}&&DCM^AP^DICOM",
+    }
+
+
+def _embedded(content: ReportContent, profile: Hl7Destination) -> Fields:
+    """The PDF itself: ED (2.A.24)."""
+    data = base64.b64encode(content.pdf).decode("ascii")
+    return {
+        2: "ED",
+        3: _code(_DOCUMENT, profile),
+        5: f"{text(profile.sending_application)}^application^pdf^Base64^{data}",
+    }
+
+
+def _sentences(content: ReportContent, profile: Hl7Destination, sentences: Iterator[str]) -> Iterator[Fields]:
+    code = _code(_NARRATIVE, profile)
+    if profile.narrative == "FT":
+        yield {2: "FT", 3: code, 5: "\\.br\\".join(text(sentence) for sentence in sentences)}
+        return
+    for sentence in sentences:
+        yield {2: "TX", 3: code, 5: text(sentence)}
+
+
+def _common(content: ReportContent, profile: Hl7Destination) -> Fields:
+    """What every OBX says of the model: OBX-17 and, from version 2.5 on, OBX-18 and 19."""
+    model = content.outcome.model
+    build = f"{model.name} {model.version}"
+    fields = {
+        4: "" if profile.at_least("2.4") and not profile.at_least("2.7") else "1",  # required in the other versions
+        11: profile.status_of(content.kind),
+        14: study_time(content),
+        17: coded(model.name, build, "99HILUM"),
+    }
+    if profile.at_least("2.5"):
+        equipment = (f"{build} {model.digest[:12]}", model.manufacturer, model.device_uid, "ISO")
+        fields |= {18: "^".join(text(part) for part in equipment)}
+    if profile.at_least("2.5.1"):
+        fields |= {19: instant(content.edition.at, zone(profile))}
+    return fields
+
+
+def _code(concept: tuple[str, str, str], profile: Hl7Destination, label: str = "") -> str:
+    """A concept in the site's code, if it has one, with ours as the alternate; else ours with a label as the alternate.
+
+    CWE has a ninth component, the text as the sender has it.
+    """
+    value, meaning, scheme = concept
+    mapped = profile.codes.get(f"{scheme}|{value}")
+    alternate = concept if mapped else (("", label, "99HILUM") if label and label != meaning else ())
+    first = mapped.split("^") if mapped else concept
+    plain = coded(*first, *alternate)
+    if profile.coded_type != "CWE":
+        return plain
+    components = [*plain.split("^"), *[""] * 9][:8]
+    return "^".join((*components, text(label or meaning)))
