@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup system demo test test-fast test-faults lint fmt bench clean
+.PHONY: setup system demo test test-fast test-faults lint fmt bench bench-hl7 clean
 
 setup: system $(STAMP) ## virtual environment with .venv/bin/hilum, weights of the shipped bundles
 
@@ -46,6 +46,9 @@ lint: setup ## format, rules, types, layers, size
 fmt: setup
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench-hl7: setup ## HL7 over MLLP
+	@$(BIN)/python -m tests.benchmarks.hl7
 
 bench: setup ## performance beside peers, as ratios
 	@$(BIN)/python -m tests.benchmarks

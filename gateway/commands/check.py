@@ -27,6 +27,12 @@ from gateway.submit.broker import broker_state
 from gateway.submit.embedded import EmbeddedBroker, find_server
 from gateway.tls import server_context
 
+_FIXES = {
+    "dicom": "is it running, do host, port and AE title match, does it know our AE title?",
+    "dicomweb": "is it running, is url its DICOMweb root, may we sign in?",
+    "hl7": "is the interface engine running, do host, port and tls match, does it take messages from this machine?",
+    "fhir": "is it running, is url its FHIR base, may we sign in?",
+}
 _LOW = 0.2  # free part of the disk under which new studies are refused
 
 
@@ -63,9 +69,8 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("sandbox", _sandbox, "let the container or the kernel offer it: see docs/sandbox.md")
     for name in settings.models:
         yield _try(f"model {name}", partial(_model, settings, name), "run `hilum models prepare`, or mend the bundle")
-    for name in settings.destinations:
-        fix = "is it running, do host, port and AE title match, does it know our AE title?"
-        yield _try(f"destination {name}", partial(_echo, settings, name), fix)
+    for name, destination in settings.destinations.items():
+        yield _try(f"destination {name}", partial(_echo, settings, name), _FIXES[destination.kind])
 
 
 def _try(what: str, look: Callable[[], str], fix: str) -> Finding:

@@ -72,6 +72,11 @@ class Segment:
         if self.name == "MSH":
             self._fields.insert(0, marks.field)  # MSH-1 is the separator itself
 
+    @property
+    def size(self) -> int:
+        """How many fields it has."""
+        return len(self._fields)
+
     def raw(self, field: int) -> str:
         """A whole field as it stands in the message."""
         return self._fields[field - 1] if 0 < field <= len(self._fields) else ""

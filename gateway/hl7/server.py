@@ -128,6 +128,8 @@ class MllpServer:
         self._idle_since[connection] = time.monotonic()
         try:
             await self._converse(connection)
+        except asyncio.CancelledError:
+            pass  # only `stop` cancels; what is done about it is below
         except (OSError, TimeoutError) as error:
             self._log.info("HL7 connection ended", peer=connection.peer, reason=str(error) or "deadline")
         finally:

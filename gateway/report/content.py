@@ -138,8 +138,18 @@ def narrative(content: ReportContent) -> Iterator[str]:
     if content.intended_use:
         yield f"Intended use: {content.intended_use}"
     for measurement in outcome.measurements:
-        yield f"{title(measurement, labels(outcome))}: {number(measurement.value)} {measurement.unit.value}"
+        yield f"{title(measurement, labels(outcome))}: {number(measurement.value)} {measurement.unit.value}{_doubt(measurement)}"
     yield from (f"{item.label}: nothing found" for item in outcome.segments if is_empty(item))
+
+
+def _doubt(item: MeasurementResult) -> str:
+    """How sure the model is of a number, where it was asked more than once."""
+    between = (
+        ""
+        if item.low is None or item.high is None
+        else f" ({number(item.low)} to {number(item.high)} in 90 % of samples)"
+    )
+    return f"{between}, confidence {item.confidence}" if item.confidence else between
 
 
 def labels(outcome: Outcome) -> dict[int, str]:

@@ -8,9 +8,10 @@ import time
 import weakref
 
 from gateway.domain.errors import DestinationUnreachable
-from gateway.domain.job import Receipt
+from gateway.domain.job import Receipt, Verdict
 from gateway.hl7.client import MllpClient, say
 from gateway.report.settings import Hl7Destination
+from gateway.report.trial import trial_message
 from gateway.tls import client_context
 
 
@@ -19,6 +20,7 @@ class MllpEhr:
 
     def __init__(self, destination: Hl7Destination) -> None:
         """Raises ConfigurationError where a TLS file cannot be used."""
+        self._to = destination
         tls = client_context(destination.tls) if destination.tls else None
         self._client = MllpClient(destination.host, destination.port, timeout=destination.timeout, tls=tls)
         # The loop turns only while a message is on its way; between messages nothing runs.
@@ -32,7 +34,8 @@ class MllpEhr:
             return self._loop.run_until_complete(self._client.send(message))
 
     def echo(self) -> str:
-        """Opens a connection and closes it; raises DestinationUnreachable. MLLP has no message that asks for nothing."""
+        """Opens a connection and closes it; raises DestinationUnreachable. MLLP has no message that asks for nothing:
+        only where the site has said so, a message for trials is sent, and must be accepted."""
         started = time.monotonic()
         with self._lock:
             try:
@@ -44,7 +47,17 @@ class MllpEhr:
                 raise DestinationUnreachable(f"{self._client.where}: {say(error)}") from error
             finally:
                 self._loop.run_until_complete(self._client.close())
-        return f"{self._client.where} accepts connections, {(time.monotonic() - started) * 1000:.0f} ms"
+        taken = f", {self._try_message()}" if self._to.test_message else ""
+        return f"{self._client.where} accepts connections{taken}, {(time.monotonic() - started) * 1000:.0f} ms"
+
+    def _try_message(self) -> str:
+        receipt = self.send(trial_message(self._to, time.time()))
+        self.close()
+        if receipt.verdict is not Verdict.ACCEPTED:
+            raise DestinationUnreachable(
+                f"{self._client.where}: a test message (MSH-11 T) is answered {receipt.answer}"
+            )
+        return f"a test message is answered {receipt.answer}"
 
     def close(self) -> None:
         """Gives the connection back."""

@@ -22,7 +22,9 @@ _DOCUMENT = ("PDF", "Report as PDF", "99HILUM")
 _LINK = ("VIEWER", "Link to the images", "99HILUM")
 _PRESENT = ("52101004", "Present", "SCT")
 _ABSENT = ("2667000", "Absent", "SCT")
-_UNSURE = {"low": "LC", "moderate": "MC"}  # user-defined values of table 0078, docs/hl7.md
+_CONFIDENCE = {"high": "AI-HIGH", "moderate": "AI-MODERATE", "low": "AI-LOW"}
+"""OBX-8, in codes that nobody can take for `H` and `L` of HL7 table 0078: above and below normal."""
+_FLAGGED = "AI-FLAG"
 _ALTERED = (
     "Some characters cannot be written in the character set of this message: they are missing, or a question mark."
 )
@@ -102,9 +104,8 @@ def _numeric(item: MeasurementResult, names: dict[int, str], profile: Hl7Destina
 
 
 def _doubt(item: MeasurementResult, flagged: bool) -> str:
-    """OBX-8: what the model was unsure of, and `QF` where the result has a remark about its images."""
-    unsure = _UNSURE.get(str(getattr(item, "confidence", "")), "")
-    return "~".join(filter(None, (unsure, "QF" if flagged else "")))
+    """OBX-8: how sure the model is, and whether the result has a remark about its images."""
+    return "~".join(filter(None, (_CONFIDENCE.get(item.confidence, ""), _FLAGGED if flagged else "")))
 
 
 def _reference(role: str, sop_class: str, sop_instance: str, profile: Hl7Destination) -> Fields:

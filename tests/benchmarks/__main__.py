@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import receive
+from tests.benchmarks import hl7, receive
 
 if __name__ == "__main__":
     receive.main()
+    hl7.main()

@@ -23,8 +23,9 @@ def message(named: str = "C1", patient: str = "P1^^^H||Doe^Jane", *, charset: st
 class Kept:
     """A handler that keeps everything and answers by `say`."""
 
-    def __init__(self, say: Callable[[Received], Reply] = lambda _: ACCEPTED) -> None:
+    def __init__(self, say: Callable[[Received], Reply] = lambda _: ACCEPTED, *, forget: bool = False) -> None:
         self.batches: list[list[Received]] = []
+        self._forget = forget
         self._say = say
         self.gate = threading.Event()
         self.gate.set()
@@ -33,7 +34,8 @@ class Kept:
     def __call__(self, batch: Sequence[Received]) -> list[Reply]:
         self.entered.set()
         self.gate.wait(10)
-        self.batches.append(list(batch))
+        if not self._forget:
+            self.batches.append(list(batch))
         return [self._say(one) for one in batch]
 
     @property

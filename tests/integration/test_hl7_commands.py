@@ -1,0 +1,123 @@
+"""`hilum hl7` and `hilum check` as an interface analyst uses them, against tools that others wrote."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.domain.errors import ConfigurationError, DestinationUnreachable
+from gateway.report.mllp import MllpEhr
+from gateway.report.settings import Hl7Destination
+from gateway.testing import FakeEhr
+from tests.support.mllp import framed, message
+
+RUNNER = CliRunner()
+
+
+def test_send_shows_each_answer(tmp_path: Path) -> None:
+    """Three messages of one file, LF between segments; the second is refused: exit status 1."""
+    file = tmp_path / "three.hl7"
+    file.write_text("".join(message(named).replace("\r", "\n") for named in ("A", "B", "C")), encoding="utf-8")
+    with FakeEhr(["AA", "AR", "AA"]) as peer:
+        done = RUNNER.invoke(app, ["hl7", "send", str(file), "127.0.0.1", str(peer.port), "--json"])
+        good = RUNNER.invoke(app, ["hl7", "send", str(file), "127.0.0.1", str(peer.port)])
+    assert done.exit_code == 1
+    assert [(row["control_id"], row["answer"]) for row in json.loads(done.stdout)] == [
+        ("A", "AA"),
+        ("B", "AR"),
+        ("C", "AA"),
+    ]
+    assert good.exit_code == 0
+    assert all(b"\n" not in one and one.endswith(b"\r") for one in peer.messages)
+
+
+def test_listen_takes_messages_of_mllp_send(tmp_path: Path) -> None:
+    """python-hl7's command sends; what came is shown and kept, and was acknowledged as told."""
+    sent = tmp_path / "sent"
+    sent.write_bytes(framed(message("A", charset="GB 18030-2000", patient="1||葉"), "gb18030"))
+    command = [sys.executable, "-m", "gateway.cli", "hl7", "listen", "--port", "0", "--count", "1", "--answer", "AE"]
+    listener = subprocess.Popen(
+        [*command, "--output", str(tmp_path / "kept")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert listener.stderr is not None
+    port = listener.stderr.readline().split(":")[1].split(",")[0]
+    tool = Path(sys.executable).with_name("mllp_send")
+    answer = subprocess.run(
+        [tool, "--file", sent, "--port", port, "127.0.0.1"], capture_output=True, timeout=30, check=True
+    )
+    shown, _ = listener.communicate(timeout=30)
+    assert b"MSA|AE|A" in answer.stdout
+    assert "葉" in shown
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert "葉".encode("gb18030") in kept.read_bytes()
+
+
+def test_show_lists_every_field(tmp_path: Path) -> None:
+    """By number, decoded by MSH-18."""
+    file = tmp_path / "one.hl7"
+    file.write_bytes(message("A", charset="BIG-5", patient="P1||許^功蓋").encode("cp950"))
+    (rows,) = json.loads(RUNNER.invoke(app, ["hl7", "show", str(file), "--json"]).stdout)
+    values = {row["field"]: row["value"] for row in rows}
+    assert (values["MSH-10"], values["PID-5"], values["PV1-2"]) == ("A", "許^功蓋", "I")
+    assert "PID-5" in RUNNER.invoke(app, ["hl7", "show", str(file)]).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "good"), [("oru-2.5.1", True), ("oru-2.3.1-gb18030", True), ("mdm-2.5.1", True), ("oru-2.5.1-site", True)]
+)
+def test_validate_accepts_what_we_send(name: str, good: bool, tmp_path: Path) -> None:
+    """The golden messages, as they go over the wire."""
+    golden = (Path(__file__).parents[1] / "golden" / "hl7" / f"{name}.hl7").read_text(encoding="utf-8")
+    file = tmp_path / "one.hl7"
+    file.write_bytes(golden.replace("\n", "\r").encode("gb18030" if "gb18030" in name else "utf-8"))
+    done = RUNNER.invoke(app, ["hl7", "validate", str(file)])
+    assert (done.exit_code == 0) == good, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (message("", charset=""), "MSH-10 is empty"),
+        (message("A", charset="KLINGON"), "cannot be read"),
+        (message("A").replace("|P|2.5.1", "||2.5.1"), "MSH_11"),
+        (message("A").replace("ADT^A08^ADT_A01", "ORU^R01^ORU_R01"), "hl7apy"),
+    ],
+)
+def test_validate_says_what_is_wrong(text: str, said: str, tmp_path: Path) -> None:
+    """One sentence, exit status 1."""
+    file = tmp_path / "bad.hl7"
+    file.write_text(text, encoding="utf-8", newline="")
+    done = RUNNER.invoke(app, ["hl7", "validate", str(file)])
+    assert done.exit_code == 1
+    assert said in done.stdout
+
+
+def test_a_file_without_messages_is_refused(tmp_path: Path) -> None:
+    """And one that is not there."""
+    file = tmp_path / "none.hl7"
+    for _ in range(2):
+        done = RUNNER.invoke(app, ["hl7", "validate", str(file)])
+        assert isinstance(done.exception, ConfigurationError)
+        file.write_text("nothing")
+
+
+@pytest.mark.parametrize("kind", ["oru", "mdm"])
+def test_check_sends_a_test_message_only_where_the_site_has_said_so(kind: str) -> None:
+    """With processing id T, about nobody; it must be accepted."""
+    with FakeEhr(["AA", "AR"]) as peer:
+        plain = {"kind": "hl7", "host": "127.0.0.1", "port": peer.port, "message": kind}
+        assert "accepts connections" in MllpEhr(Hl7Destination.model_validate(plain)).echo()
+        assert peer.messages == []
+        tried = Hl7Destination.model_validate({**plain, "test_message": True})
+        assert "answered AA" in MllpEhr(tried).echo()
+        with pytest.raises(DestinationUnreachable, match="AR"):
+            MllpEhr(tried).echo()
+    first = peer.messages[0].decode().split("\r")
+    assert first[0].split("|")[10] == "T"
+    assert "HILUM-TEST" in next(line for line in first if line.startswith("PID"))

@@ -1,0 +1,234 @@
+"""The outbox against a receiver that does everything wrong, and against receivers that others wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import hl7
+import pytest
+from hl7.mllp import start_hl7_server
+
+from gateway.deliver.dispatch import Dispatcher, through_ehr
+from gateway.domain.ids import DestinationName
+from gateway.domain.job import DeliveryDraft, Payload
+from gateway.domain.states import JobEvent
+from gateway.hl7.acknowledgement import control_id
+from gateway.report.mllp import MllpEhr
+from gateway.report.oru import build
+from gateway.report.settings import CHARSETS, Hl7Destination
+from gateway.store.spool import LocalSpool
+from gateway.testing import Answer, FakeEhr
+from tests.support.certificates import make_certificate
+from tests.support.ledgers import EHR, Story
+from tests.support.outcomes import PATIENT, report, source
+
+
+class Outbox:
+    """A ledger with messages for an EHR, and its dispatcher."""
+
+    def __init__(self, directory: Path, port: int, *, timeout: str = "300ms") -> None:
+        self.story = Story(directory)
+        self.spool = LocalSpool(directory / "spool")
+        to = Hl7Destination.model_validate({"kind": "hl7", "host": "127.0.0.1", "port": port, "timeout": timeout})
+        send = through_ehr(MllpEhr(to), self.spool)
+        self.dispatcher = Dispatcher(EHR, send, self.story.ledger, self.story.ledger.clock)
+        self.story.queue()
+        for event in (JobEvent.CLAIMED, JobEvent.COMMITTED):
+            self.story.job_events[event]()
+
+    def plan(self, *patients: str) -> None:
+        """A message about each patient, numbered by its place."""
+        drafts = [
+            DeliveryDraft(
+                job_id=self.story.job,
+                destination=EHR,
+                payload=Payload.MESSAGE,
+                role="oru",
+                key=f"C{number}",
+                file=self.spool.put(f"message {number}", [_message(f"C{number}")]),
+                patient_key=patient,
+                report_key=f"report {number}",
+            )
+            for number, patient in enumerate(patients)
+        ]
+        self.story.ledger.plan(self.story.job, drafts)
+
+    def deliver(self, rounds: int = 40) -> None:
+        """Works until nothing is on its way, with the clock moved to whatever is due next."""
+        for _ in range(rounds):
+            while self.dispatcher.deliver_due():
+                pass
+            clock = self.story.ledger.clock
+            later = [
+                row["next_try"] for row in self.rows() if row["state"] == "waiting" and row["next_try"] > clock.now()
+            ]
+            if not later:
+                return
+            clock.time = min(later)  # type: ignore[attr-defined]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All deliveries, oldest first."""
+        return list(self.story.ledger.list_deliveries())[::-1]
+
+
+def _message(named: str) -> bytes:
+    return f"MSH|^~\\&|HILUM||EHR||20240101||ORU^R01^ORU_R01|{named}|P|2.5.1\rPID|1||P1\r".encode()
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "tries"),
+    [
+        (["none", "AA"], "delivered", 2),
+        (["late", "none"], "delivered", 2),
+        (["wrong id", "AA"], "delivered", 2),
+        (["AE", "AA"], "delivered", 2),
+        (["AE", "AE", "CE", "AA"], "delivered", 4),
+        (["CE", "CA"], "delivered", 2),
+        (["garbage", "AA"], "delivered", 2),
+        (["close", "AA"], "delivered", 2),
+        (["AA, close"], "delivered", 1),
+        (["twice"], "delivered", 1),
+        (["AR"], "dead", 1),
+        (["AE", "CR"], "dead", 2),
+    ],
+)
+def test_each_script_ends_right(tmp_path: Path, script: list[Answer], state: str, tries: int) -> None:
+    """However often it is sent, the receiver has one logical message of the same bytes."""
+    with FakeEhr(script) as peer:
+        outbox = Outbox(tmp_path, peer.port)
+        outbox.plan("p")
+        outbox.deliver()
+        (row,) = outbox.rows()
+    assert (row["state"], row["attempts"]) == (state, tries)
+    assert peer.control_ids == {"C0"}
+    assert len(set(peer.messages)) == 1
+
+
+def test_order_of_a_patient_is_kept_and_others_are_not_held_up(tmp_path: Path) -> None:
+    """The first message of p is not accepted three times; q passes meanwhile, the second of p comes after the first."""
+    with FakeEhr(["AE", "AA", "AE", "AE", "AA", "AA"]) as peer:
+        outbox = Outbox(tmp_path, peer.port)
+        outbox.plan("p", "q", "p")
+        outbox.deliver()
+        arrived = [control_id(message) for message in peer.messages]
+    assert arrived == ["C0", "C1", "C0", "C0", "C0", "C2"]
+    assert {row["state"] for row in outbox.rows()} == {"delivered"}
+
+
+def test_a_receiver_that_is_gone_is_not_asked_for_every_message(tmp_path: Path) -> None:
+    """One try a round while nobody answers, however many messages wait; then everything arrives, in order."""
+    with FakeEhr(["none"] * 3) as peer:
+        outbox = Outbox(tmp_path, peer.port)
+        outbox.plan(*(f"p{number}" for number in range(10)))
+        outbox.dispatcher.deliver_due()
+        assert len(peer.messages) == 1
+        outbox.deliver()
+    assert len(peer.control_ids) == 10
+
+
+_SENDER = """
+import sys
+from pathlib import Path
+from tests.integration.test_outbox_hl7 import resume
+resume(Path(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+def resume(directory: Path, port: int) -> None:
+    """Delivers what is due in a ledger that exists, as a gateway that has been started again."""
+    from gateway.bootstrap import SystemClock
+    from gateway.store.ledger import open_ledger
+
+    ledger = open_ledger(f"sqlite:///{directory / 'ledger.db'}", SystemClock())
+    ledger.recover()
+    to = Hl7Destination.model_validate({"kind": "hl7", "host": "127.0.0.1", "port": port, "timeout": "20s"})
+    dispatcher = Dispatcher(
+        DestinationName(EHR), through_ehr(MllpEhr(to), LocalSpool(directory / "spool")), ledger, SystemClock()
+    )
+    while dispatcher.deliver_due():
+        pass
+
+
+def test_killed_between_send_and_acknowledgement(tmp_path: Path) -> None:
+    """SIGKILL when the receiver has the message and has not answered: after the restart the same MSH-10 comes again."""
+    arrived = threading.Event()
+    killed = threading.Event()
+
+    def on_message(_: bytes) -> None:
+        arrived.set()
+        assert killed.wait(30)
+
+    with FakeEhr(on_message=on_message) as peer:
+        outbox = Outbox(tmp_path, peer.port)
+        outbox.plan("p")
+        outbox.story.ledger.close()
+        command = [sys.executable, "-c", _SENDER, str(tmp_path), str(peer.port)]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+        assert arrived.wait(60)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        killed.set()
+        subprocess.run(command, cwd=Path(__file__).parents[2], check=True, timeout=60)
+        assert peer.control_ids == {"C0"}
+        assert len(peer.messages) == 2
+        assert len(set(peer.messages)) == 1
+    (row,) = outbox.rows()
+    assert row["state"] == "delivered"
+
+
+@contextmanager
+def python_hl7(encoding: str, tls: ssl.SSLContext | None = None) -> Iterator[tuple[int, list[hl7.Message]]]:
+    """python-hl7's asyncio server, which parses and acknowledges by itself."""
+    received: list[hl7.Message] = []
+
+    async def serve(reader: object, writer: object) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while not writer.is_closing():  # type: ignore[attr-defined]
+                message = await reader.readmessage()  # type: ignore[attr-defined]
+                received.append(message)
+                writer.writemessage(message.create_ack())  # type: ignore[attr-defined]
+                await writer.drain()  # type: ignore[attr-defined]
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    # Its reader takes 64 KiB unless it is told otherwise.
+    start = start_hl7_server(serve, "127.0.0.1", 0, encoding=encoding, ssl=tls, limit=1 << 24)
+    server = asyncio.run_coroutine_threadsafe(start, loop).result()
+    try:
+        yield server.sockets[0].getsockname()[1], received
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+@pytest.mark.parametrize("charset", ["UNICODE UTF-8", "GB 18030-2000", "BIG-5", "SHIFT_JIS", "8859/1", "ASCII"])
+@pytest.mark.parametrize("secure", [False, True])
+def test_python_hl7_reads_our_messages(charset: str, secure: bool, tmp_path: Path) -> None:
+    """Plain and by TLS, in every character set; names are whole, and its acknowledgement counts."""
+    certificate = make_certificate(tmp_path)
+    name = {"8859/1": "Müller^Jürgen", "ASCII": "Doe^Jane", "SHIFT_JIS": "Yamada^T=表^十兵衛"}.get(
+        charset, "Ye^D=葉^大雄"
+    )
+    header = source(PATIENT.__class__(**{**vars(PATIENT), "name": name}))
+    with python_hl7(CHARSETS[charset], certificate.server_context() if secure else None) as (port, received):
+        tls = {"tls": {"ca_file": str(certificate.certificate)}} if secure else {}
+        to = Hl7Destination.model_validate(
+            {"kind": "hl7", "host": "127.0.0.1", "port": port, "charset": charset, **tls}
+        )
+        client = MllpEhr(to)
+        receipts = [client.send(build(report(header=header), to)).answer for _ in range(3)]
+        client.close()
+    assert receipts == ["AA"] * 3
+    names = str(received[0].segment("PID")[5]).split("~")
+    assert names[-1].startswith(name.split("=")[-1])
