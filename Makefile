@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup system demo test test-fast test-faults lint fmt bench bench-hl7 clean
+.PHONY: setup system demo test test-fast test-faults lint fmt bench bench-hl7 bench-infer clean
 
 setup: system $(STAMP) ## virtual environment with .venv/bin/hilum, weights of the shipped bundles
 
@@ -52,6 +52,9 @@ bench-hl7: setup ## HL7 over MLLP
 
 bench: setup ## performance beside peers, as ratios
 	@$(BIN)/python -m tests.benchmarks
+
+bench-infer: setup ## the shipped model beside MONAI alone, and options of speed with what they change
+	@$(BIN)/python -m tests.benchmarks.infer
 
 clean:
 	rm -rf $(VENV) demo-output data
