@@ -15,7 +15,9 @@ from workers.sandbox import landlock, namespaces, seccomp
 from workers.sandbox.kernel import CAP_DAC_READ_SEARCH, PR_SET_NO_NEW_PRIVS, drop_capabilities, prctl
 from workers.sandbox.room import Room
 
-_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/opt")
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/opt/nvidia", "/opt/rocm")
+_OF_PYTHON = ("lib", "lib64", "bin", "share", "include", "pyvenv.cfg")
+"""What is read beneath the prefix of an installation; a site may keep its data beside it."""
 _READ_ONLY = (
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
@@ -96,8 +98,9 @@ def _libraries() -> set[str]:
     ours = {str(Path(package.__path__[0])) for package in (gateway, workers)}
     around = {str(Path(path).parent) for path in ours}
     linked = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path, *linked} - {"", ".", "/"} - around
-    return ours | roots
+    prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix)
+    installed = {str(Path(prefix) / part) for prefix in prefixes for part in _OF_PYTHON}
+    return ours | installed | ({*sys.path, *linked} - {"", ".", "/"} - around - {*prefixes})
 
 
 def _graphics() -> list[Path]:

@@ -12,7 +12,7 @@ PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38  # prctl(2)
 CAP_DAC_READ_SEARCH = 2  # capabilities(7)
 _CAPABILITIES = 64
 _CAPABILITY_VERSION_3 = 0x20080522
-_CAPSET = {"x86_64": 126, "aarch64": 91}
+_CAPGET_CAPSET = {"x86_64": (125, 126), "aarch64": (90, 91)}
 
 MACHINE = platform.machine()
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -37,13 +37,18 @@ def prctl(option: int, value: int) -> None:
 
 
 def drop_capabilities(keep: int = 0) -> None:
-    """Leaves the process only the capabilities in the bit mask ``keep``, for good (capset(2))."""
+    """Leaves the process only those of the capabilities in the bit mask ``keep`` that it has, for good (capset(2))."""
+    if MACHINE not in _CAPGET_CAPSET:
+        raise OSError(f"unknown machine {MACHINE}")
+    read, write = _CAPGET_CAPSET[MACHINE]
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    has = ctypes.create_string_buffer(24)
+    call(read, header, has)
+    keep &= struct.unpack("=6I", has.raw)[1]  # permitted; a container may lack what we would keep
     for capability in range(_CAPABILITIES):
         if not keep >> capability & 1:
             try:
                 prctl(PR_CAPBSET_DROP, capability)
             except OSError:  # the kernel knows fewer, or the process may not, having none anyway
                 break
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    data = struct.pack("=6I", keep, keep, 0, 0, 0, 0)
-    call(_CAPSET[MACHINE], header, data)
+    call(write, header, struct.pack("=6I", keep, keep, 0, 0, 0, 0))
