@@ -18,6 +18,7 @@ from rich.table import Table
 from gateway import bootstrap
 from gateway.admitted import check_accepted, check_pin
 from gateway.commands.show import console
+from gateway.deliver.settings import DicomDestination
 from gateway.domain.errors import ConfigurationError, HilumError
 from gateway.domain.states import DeliveryState
 from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
@@ -33,6 +34,7 @@ _FIXES = {
     "hl7": "is the interface engine running, do host, port and tls match, does it take messages from this machine?",
     "fhir": "is it running, is url its FHIR base, may we sign in?",
 }
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _LOW = 0.2  # free part of the disk under which new studies are refused
 
 
@@ -71,6 +73,9 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         yield _try(f"model {name}", partial(_model, settings, name), "run `hilum models prepare`, or mend the bundle")
     for name, destination in settings.destinations.items():
         yield _try(f"destination {name}", partial(_echo, settings, name), _FIXES[destination.kind])
+        if isinstance(destination, DicomDestination) and destination.verify == "commitment":
+            fix = f"list {destination.ae_title} in dicom.peers, and make dicom.host an address it can reach"
+            yield _try(f"reports of {name}", partial(_reports, settings, destination), fix)
 
 
 def _try(what: str, look: Callable[[], str], fix: str) -> Finding:
@@ -175,6 +180,16 @@ def _model(settings: Settings, name: str) -> str:
 
 def _echo(settings: Settings, name: str) -> str:
     return bootstrap.make_destination(settings, name).echo()
+
+
+def _reports(settings: Settings, destination: DicomDestination) -> str:
+    """Whether storage commitment reports of a destination, which come by an association of its own, are let in."""
+    peers = settings.dicom.peers
+    if not peers and destination.host not in _THIS_MACHINE:
+        raise ConfigurationError("only this machine may call the DICOM node, so its reports cannot come in")
+    if peers and destination.ae_title not in {peer.ae_title for peer in peers}:
+        raise ConfigurationError(f"{destination.ae_title} may not call the DICOM node, so its reports cannot come in")
+    return f"{destination.ae_title} may report to {settings.dicom.ae_title} on port {settings.dicom.port}"
 
 
 def _show(findings: list[Finding]) -> None:

@@ -63,6 +63,16 @@ class Limits:
     batch: int = 50  # objects at once
     per_second: float | None = None  # objects on average
 
+    def rest(self, sent: int) -> float:
+        """Seconds to rest after a batch."""
+        return sent / self.per_second if self.per_second else 0.0
+
+
+def _unwanted(batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
+    """The site has given up asking for proof while these waited for theirs."""
+    answer = Receipt(verdict=Verdict.ACCEPTED, answer="stored; no proof is wanted any more")
+    return {item.draft.key: answer for item in batch}
+
 
 class Dispatcher:
     """Works off one destination's part of the outbox in a thread of its own; several may share a destination."""
@@ -108,12 +118,10 @@ class Dispatcher:
 
     def prove_due(self) -> int:
         """Asks for the proofs that are due now; returns how many rows were asked for."""
-        if self._prove is None:
-            return 0
         batch = self._ledger.claim_proofs(self._destination, _LEASE, self._limits.batch)
         if not batch:
             return 0
-        findings = self._guarded(self._prove, batch)
+        findings = self._guarded(self._prove or _unwanted, batch)
         for delivery in batch:
             if finding := findings.get(delivery.draft.key):
                 due = proof_due(delivery, finding, self._clock.now(), random.random())  # noqa: S311
@@ -158,5 +166,4 @@ class Dispatcher:
             except HilumError as error:
                 self._log.error("outbox cannot be read", error=error.message)
                 sent = busy = 0
-            rest = sent / self._limits.per_second if self._limits.per_second else 0.0
-            self._stopped.wait(rest if busy else _POLL)
+            self._stopped.wait(self._limits.rest(sent) if busy else _POLL)

@@ -60,6 +60,8 @@ class Intake:
                 .where(deliveries.c.state == DeliveryState.SENDING.value)
                 .values(state=DeliveryState.WAITING.value, next_try=now)
             )
+            unasked = deliveries.c.state == DeliveryState.STORED.value, deliveries.c.transaction_uid.is_(None)
+            connection.execute(update(deliveries).where(*unasked).values(next_try=now))
 
     def open_association(self, association: AssociationId, calling_ae: str, address: str) -> None:
         """An association began."""

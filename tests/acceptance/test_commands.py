@@ -60,22 +60,25 @@ def test_check_finds_everything_well(make_site: MakeSite) -> None:
 
 
 def test_check_names_what_is_wrong(tmp_path: Path) -> None:
-    """A port in use, a PACS and an EHR that are not there: status 1, each with its fix."""
+    """A port in use, a PACS and an EHR that are not there, reports that could not come in: status 1, each with its fix."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         site = {
             "data_dir": str(tmp_path / "data"),
-            "dicom": {"port": taken.getsockname()[1]},
+            "dicom": {"port": taken.getsockname()[1], "peers": [{"ae_title": "CT1", "host": "127.0.0.1"}]},
             "destinations": {
-                "pacs": {"kind": "dicom", "ae_title": "NOWHERE", "host": "127.0.0.1", "port": free_port()},
+                "pacs": {
+                    "kind": "dicom", "ae_title": "NOWHERE", "host": "127.0.0.1", "port": free_port(),
+                    "verify": "commitment",
+                },
                 "ehr": {"kind": "hl7", "host": "127.0.0.1", "port": free_port()},
             },
-        }
+        }  # fmt: skip
         (tmp_path / "hilum.yaml").write_text(yaml.safe_dump(site))
         done = hilum("check", "--config", tmp_path / "hilum.yaml", "--json")
         started = hilum("serve", "--config", tmp_path / "hilum.yaml")
     assert done.returncode == 1
     wrong = {item["what"]: item["fix"] for item in json.loads(done.stdout) if not item["good"]}
-    assert set(wrong) == {"dicom node", "destination pacs", "destination ehr"}
+    assert set(wrong) == {"dicom node", "destination pacs", "reports of pacs", "destination ehr"}
     assert all(wrong.values())
     assert started.returncode == 2
     assert f"cannot listen for DICOM on 127.0.0.1:{site['dicom']['port']}" in started.stderr

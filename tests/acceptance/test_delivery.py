@@ -77,15 +77,14 @@ def scripted_site(tmp_path: Path, pacs: Pacs, ehr: FakeEhr, timeout: str) -> Sit
 
 
 def test_a_pacs_that_misbehaves_in_every_way(tmp_path: Path, pacs: Pacs, ehr: FakeEhr) -> None:
-    """It answers 0xA700 for a while, refuses the class of the reports, aborts at the third object, commits half, is away
-    and comes back, never answers, and answers twice: everything arrives once, and `hilum deliveries` tells the story."""
+    """It answers 0xA700 for a while, refuses the class of the reports, aborts at the third object, commits half, is
+    started again, never answers, and answers twice: everything arrives once, and `hilum deliveries` tells the story."""
     files = write_block(tmp_path / "series")
     with scripted_site(tmp_path, pacs, ehr, "3s") as site:
         pacs.start([0xA700, 0, "abort", 0], ["half", "silent"], site.port)
         site.send(files)
         site.wait_for(lambda: len(pacs.peer.statuses) >= 1, "the report that commits half")
         pacs.stop()
-        site.wait_for(lambda: "cannot connect" in str(site.ledger.list_deliveries()), "the PACS to be away")
         assert ehr.control_ids == frozenset()
         pacs.start([0], ["silent", "twice"], site.port)
         (job,) = site.wait_for_jobs(1)
@@ -122,7 +121,6 @@ def _assert_story(deliveries: list[dict]) -> None:  # type: ignore[type-arg]
         "other form sent: sr to pacs: no presentation context for Comprehensive 3D SR Storage",
         "the peer ended the association",
         "not committed: 0x0112 no such object instance",
-        "cannot connect to PEER",
     ):
         assert line in told, line
     proven = [row["story"][-1]["detail"] for row in deliveries if row["state"] == "delivered" and row["role"] != "oru"]

@@ -90,20 +90,6 @@ def test_result_belongs_to_its_source(tmp_path: Path, make_site: MakeSite, neigh
     assert_promises(site, neighbours, files, receipts)
 
 
-def test_late_slices_give_a_new_version(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
-    """Instances that come after the result open the study again; the second job names the first and withdraws it."""
-    files = write_block(tmp_path / "head")
-    site = make_site()
-    first = site.send(files[:-4])
-    site.wait_for_jobs(1, "delivered")
-    second = site.send(files[-4:])
-    site.wait_for_jobs(1, "retracted")
-    newer, older = site.wait_for_jobs(2, "delivered", "retracted")
-    assert (newer["state"], older["state"], newer["supersedes"]) == ("delivered", "retracted", older["id"])
-    assert newer["outcome"]["source_instances"] == len(files)
-    assert_promises(site, neighbours, files, first | second)
-
-
 def test_what_nobody_asked_for_is_explained(tmp_path: Path, make_site: MakeSite) -> None:
     """A modality that no rule wants is kept, not run, and the reason names rule and condition."""
     files = write_block(tmp_path / "head", modality="CT")[:5]

@@ -83,6 +83,23 @@ def test_destination_named_twice_gets_one_copy() -> None:
     assert len(plan(job(PACS, PACS), {PACS: frozenset({"seg"})})) == 1
 
 
+def test_fallbacks_go_along_with_what_they_stand_in_for() -> None:
+    """Every form that was written, each with what would go instead of it, and never in a circle."""
+    fallbacks = {PACS: {"seg-labelmap": ("seg",), "seg": ("sc",), "sc": ("seg-labelmap",), "sr": ("sr-comprehensive",)}}
+    made = job(PACS, roles=("seg", "seg-labelmap", "sc", "sc", "sr"))
+    labelmap, report = plan(made, {PACS: frozenset({"seg-labelmap", "sr"})}, (), fallbacks)
+    assert report.fallbacks == ()  # it was not written
+    (binary,) = labelmap.fallbacks
+    assert (binary.role, [one.role for one in binary.fallbacks]) == ("seg", ["sc", "sc"])
+    assert {end.fallbacks for one in binary.fallbacks for end in one.fallbacks} == {()}  # the circle ends
+
+
+def test_a_form_that_was_not_written_is_no_reason_to_send_nothing() -> None:
+    """The usual form goes."""
+    drafts = plan(job(PACS, roles=("seg", "sr")), {PACS: frozenset({"seg-labelmap", "sr-strict", "sr"})})
+    assert [draft.role for draft in drafts] == ["seg", "sr"]
+
+
 def test_control_id_fits_msh_10_and_differs_by_destination() -> None:
     """20 characters, the same after every restart."""
     first, second = control_id(JobId("a"), EHR), control_id(JobId("a"), PACS)
