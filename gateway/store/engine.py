@@ -13,7 +13,7 @@ import alembic.command
 import alembic.config
 import alembic.migration
 import alembic.script
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
@@ -98,7 +98,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise LedgerError(f"the ledger cannot be used: {error.orig}") from error
+        # PostgreSQL's further lines quote the values.
+        raise LedgerError(f"the ledger cannot be used: {(str(error.orig).splitlines() or [''])[0]}") from error
     except PoolTimeout as error:
         raise LedgerError("the ledger cannot be used: every connection to it is busy") from error
 
@@ -130,3 +131,22 @@ class LeaseClock:
     def now(self) -> float:
         """Seconds since an arbitrary moment of this epoch."""
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class DatabaseClock:
+    """Time for leases where workers are on many machines: the database's own, which all of them see alike."""
+
+    epoch = "database"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def now(self) -> float:
+        """Seconds since the epoch; raises LedgerError."""
+        with reading(self._engine) as connection:
+            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+
+def lease_clock(engine: Engine) -> LeaseClock | DatabaseClock:
+    """The clock that everybody who uses this ledger shares."""
+    return LeaseClock() if engine.dialect.name == "sqlite" else DatabaseClock(engine)

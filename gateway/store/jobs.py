@@ -15,7 +15,7 @@ from gateway.domain.ports import Clock
 from gateway.domain.states import JobEvent, JobState
 from gateway.domain.study import Instance
 from gateway.store import rows, schema
-from gateway.store.engine import LeaseClock, reading, writing
+from gateway.store.engine import DatabaseClock, LeaseClock, reading, writing
 
 _JOBS = schema.jobs
 
@@ -25,7 +25,7 @@ class Jobs:
 
     engine: Any
     clock: Clock
-    lease_clock: LeaseClock
+    lease_clock: LeaseClock | DatabaseClock
     max_failed: int
     max_lost: int
 
@@ -104,7 +104,8 @@ class Jobs:
         lost = over if owner is None else _JOBS.c.owner == owner
         taken = []
         with writing(self.engine) as connection:
-            for row in connection.execute(select(_JOBS).where(_JOBS.c.state == JobState.RUNNING.value, lost)).all():
+            query = select(_JOBS).where(_JOBS.c.state == JobState.RUNNING.value, lost).with_for_update(skip_locked=True)
+            for row in connection.execute(query).all():
                 count = row.attempts_lost + 1
                 event = JobEvent.EXHAUSTED if count >= self.max_lost else JobEvent.LEASE_EXPIRED
                 self._end_attempt(connection, row, event, "the worker was lost", attempts_lost=count)
@@ -164,7 +165,7 @@ class Jobs:
         return {"owner": owner, "lease_epoch": self.lease_clock.epoch, "lease_until": self.lease_clock.now() + lease}
 
     def _row(self, connection: Connection, job: JobId) -> Row[Any]:
-        row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).one_or_none()
+        row = connection.execute(select(_JOBS).where(_JOBS.c.id == job).with_for_update()).one_or_none()
         if row is None:
             raise NotFound(f"no job {job}")
         return row

@@ -8,7 +8,8 @@ from gateway.domain.ports import Clock
 from gateway.store.commitment_requests import CommitmentRequests
 from gateway.store.context import Context
 from gateway.store.editions import Editions
-from gateway.store.engine import LeaseClock, migrate, open_engine
+from gateway.store.engine import DatabaseClock, LeaseClock, migrate, open_engine
+from gateway.store.engine import lease_clock as shared_clock
 from gateway.store.evidence import EvidenceRows
 from gateway.store.inbox import Inbox
 from gateway.store.intake import Intake
@@ -43,7 +44,7 @@ class SqlLedger(
         engine: Engine,
         clock: Clock,
         *,
-        lease_clock: LeaseClock | None = None,
+        lease_clock: LeaseClock | DatabaseClock | None = None,
         max_failed: int = 3,
         max_lost: int = 10,
         intake_engine: Engine | None = None,
@@ -51,7 +52,7 @@ class SqlLedger(
         self.engine = engine
         self.intake_engine = intake_engine or engine
         self.clock = clock
-        self.lease_clock = lease_clock or LeaseClock()
+        self.lease_clock = lease_clock or shared_clock(engine)
         self.max_failed = max_failed
         self.max_lost = max_lost
 

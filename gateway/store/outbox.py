@@ -15,7 +15,7 @@ from gateway.domain.roles import NOTICES
 from gateway.domain.states import DeliveryEvent, DeliveryState, JobEvent, JobState, next_delivery_state
 from gateway.store import progress, rows, schema
 from gateway.store.context import may_leave
-from gateway.store.engine import LeaseClock, reading, writing
+from gateway.store.engine import DatabaseClock, LeaseClock, reading, writing
 
 _DELIVERIES, _JOBS = schema.deliveries, schema.jobs
 
@@ -25,7 +25,7 @@ class Outbox:
 
     engine: Any
     clock: Clock
-    lease_clock: LeaseClock
+    lease_clock: LeaseClock | DatabaseClock
 
     def ready_jobs(self) -> Sequence[Job]:
         """Jobs whose results wait to be planned, oldest first."""

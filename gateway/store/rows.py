@@ -220,7 +220,8 @@ def tell(
 def move_study(connection: Connection, uid: str, event: StudyEvent, **values: Any) -> StudyState:
     """Moves a study by the table; raises IllegalTransition."""
     table = schema.studies
-    state = StudyState(connection.execute(select(table.c.state).where(table.c.uid == uid)).scalar_one())
+    query = select(table.c.state).where(table.c.uid == uid).with_for_update()
+    state = StudyState(connection.execute(query).scalar_one())
     after = next_study_state(state, event)
     connection.execute(update(table).where(table.c.uid == uid).values(state=after.value, **values))
     return after

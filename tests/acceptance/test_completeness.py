@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
+from gateway.domain.job import Verdict
 from tests.acceptance.conftest import MakeSite
 from tests.support.block import write_block
-from tests.support.neighbours import Neighbours, study_uid_of
+from tests.support.neighbours import Neighbours, assert_nothing_lost, study_uid_of
+from tests.support.series import dataset_sha256
 from tests.support.site import Site, send
 
 pytestmark = [pytest.mark.neighbour, pytest.mark.slow]
@@ -110,3 +113,26 @@ def test_incomplete_at_the_limit_is_flagged_in_every_result(
     assert "4 of them not here" in flag
     (message,) = neighbours.ehr.messages
     assert b"The study may be incomplete" in message
+
+
+def test_what_comes_again_and_what_comes_late(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
+    """One pixel changed under the same UID: the first copy stays, nothing runs anew. Late slices: a second version."""
+    files = write_block(tmp_path / "in")
+    site = make_site()
+    first = site.send(files[:-4])
+    (older,) = site.wait_for_jobs(1, "delivered")
+    changed = pydicom.dcmread(files[3])
+    changed.PixelData = bytes([changed.PixelData[0] ^ 1]) + changed.PixelData[1:]
+    changed.save_as(tmp_path / "changed.dcm")
+    (receipt,) = site.send([tmp_path / "changed.dcm"], calling="OTHER").values()
+    assert "0x0111" in receipt.answer or receipt.verdict is not Verdict.ACCEPTED
+    (conflict,) = site.ledger.dead_letters()["conflicts"]
+    kept = site.ledger.instance(changed.SOPInstanceUID)
+    assert kept is not None
+    assert kept.sha256 == dataset_sha256(files[3]) != conflict["sha256"]
+    second = site.send(files[-4:])
+    site.wait_for_jobs(1, "retracted")
+    newer, before = site.wait_for_jobs(2, "delivered", "retracted")
+    assert (before["id"], before["state"], newer["supersedes"]) == (older["id"], "retracted", older["id"])
+    assert [job["outcome"]["source_instances"] for job in (newer, before)] == [24, 20]
+    assert_nothing_lost(site, files, first | second)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,6 +13,8 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
+
+from sqlalchemy import NullPool, create_engine
 
 from gateway.domain.context import Order, StudyContext
 from gateway.domain.errors import LeaseLost, NotFound, ReportRefused
@@ -30,9 +34,13 @@ from gateway.domain.job import Claim, Delivery, DeliveryDraft, JobDraft, Payload
 from gateway.domain.messages import ModelIdentity, Outcome, ResultObject
 from gateway.domain.states import DeliveryEvent, IllegalTransition, InboundEvent, JobEvent, StudyEvent
 from gateway.domain.study import Patient
+from gateway.store import schema
 from gateway.store.engine import migrate, open_engine
 from gateway.store.ledger import SqlLedger
 from tests.support.received import SERIES, STUDY, MovedClock, instance
+
+POSTGRES = "HILUM_TEST_POSTGRES"
+"""Environment variable with the address of a PostgreSQL server that tests may make databases on."""
 
 PACS, EHR = DestinationName("pacs"), DestinationName("ehr")
 YES = Receipt(verdict=Verdict.ACCEPTED, answer="0x0000")
@@ -54,10 +62,41 @@ class MovedLeaseClock:
 
 
 def make_ledger(directory: Path, *, durability: str = "OFF") -> SqlLedger:
-    """A ledger on SQLite whose clocks tests move; fast, since no power cut is meant unless asked for."""
+    """A ledger whose clocks tests move; fast, since no power cut is meant unless asked for.
+
+    On SQLite, or, where the environment names a server (`POSTGRES`), there: one ledger at a time.
+    """
+    if server := os.environ.get(POSTGRES):
+        engine = open_engine(_emptied(server))
+        return SqlLedger(engine, MovedClock(), lease_clock=MovedLeaseClock())  # type: ignore[arg-type]
     (directory / "ledger.db").write_bytes(_migrated())
     engine = open_engine(f"sqlite:///{directory / 'ledger.db'}", durability=durability)
     return SqlLedger(engine, MovedClock(), lease_clock=MovedLeaseClock())  # type: ignore[arg-type]
+
+
+def _emptied(server: str) -> str:
+    """Address of this process's database there, with the tables of this version and nothing in them."""
+    address = _database(server)
+    tables = ", ".join(table.name for table in schema.metadata.sorted_tables)
+    _administer(address, f"TRUNCATE {tables} RESTART IDENTITY")
+    return address
+
+
+@cache
+def _database(server: str) -> str:
+    name = f"ledger_{uuid.uuid4().hex}"
+    _administer(server, f"CREATE DATABASE {name}")
+    address = server.replace("/postgres?", f"/{name}?")
+    engine = open_engine(address)
+    migrate(engine)
+    engine.dispose()
+    return address
+
+
+def _administer(address: str, statement: str) -> None:
+    engine = create_engine(address, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
 
 
 @cache

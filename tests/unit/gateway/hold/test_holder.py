@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gateway.domain.study import Study
 from gateway.hold.assembly import Quarantine, Release, Verdict, Wait
 from gateway.hold.holder import Holder, Wish
 from gateway.hold.settings import Hold
-from tests.support.ledgers import make_ledger
+from tests.support.ledgers import draft, make_ledger
 from tests.support.received import SERIES, STUDY, instance
 
 FIVE = Hold(quiet=5, limit=60)
@@ -199,6 +200,52 @@ def test_instances_are_read_once(site: Site) -> None:
     site.ledger.add_instance(instance(2, at=START + 3))
     site.look(3.3)
     assert site.read == 2
+
+
+@pytest.mark.parametrize(("pause", "inputs"), [(3, [8]), (6, [5, 8])])
+def test_a_pause_of_the_sender(site: Site, pause: float, inputs: list[int]) -> None:
+    """Shorter than the quiet time: one job. Longer: two input sets, and the second version takes the place of the first."""
+    site.send(*range(5))
+    jobs: list[str] = []
+    for moment in (pause, pause + 5):
+        for after in (moment - 0.1, moment):
+            if isinstance(site.look(after), Release):
+                jobs += _route(site, len(jobs) + 1)
+        if moment == pause:
+            site.send(5, 6, 7)
+    assert [len(site.ledger.input_instances(job)) for job in jobs] == inputs  # type: ignore[arg-type]
+    followed = {row["id"]: row["state"] for row in site.ledger.list_jobs()}
+    assert [followed[job] for job in jobs] == ["superseded"] * (len(inputs) - 1) + ["queued"]
+
+
+def _route(site: Site, number: int) -> Sequence[str]:
+    record = site.ledger.open_studies()[0]
+    assert site.ledger.release(record.uid, record.revision, "said so")
+    return site.ledger.route(record.uid, record.revision, [draft(number)], "rule r")
+
+
+def test_slices_that_are_missing(site: Site) -> None:
+    """Out of order and with a gap: waited for, then run with a flag; where they come late, without one."""
+    places = [number for number in (7, 2, 9, 0, 1, 3, 8, 6)]
+
+    def store(number: int) -> None:
+        made = instance(number, orientation=(1.0, 0, 0, 0, 1.0, 0), position=(0.0, 0.0, 2.5 * number))
+        site.ledger.add_instance(dataclasses.replace(made, received_at=site.ledger.clock.now()))
+
+    for number in places:
+        store(number)
+    site.ledger.close_association(AssociationId("a1"), "released")
+    assert isinstance(site.look(14), Wait)
+    verdict = site.look(15)
+    assert isinstance(verdict, Release)
+    assert verdict.flags == (
+        "The study may be incomplete: 2 slices seem to be missing between others in 1 of 1 series.",
+    )
+    store(4)
+    store(5)
+    verdict = site.look(20)
+    assert isinstance(verdict, Release)
+    assert verdict.flags == ()
 
 
 def _made(directory: Path) -> Path:
