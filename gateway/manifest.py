@@ -147,28 +147,78 @@ class SegmentSpec(_Part):
     cielab: tuple[_Lightness, _Chroma, _Chroma]  # L*, a*, b*
 
 
-class MeasurementSpec(_Part):
-    """One quantity to measure."""
+_VOLUMES, _LENGTHS, _AREAS = ("mL", "ml", "cm3", "mm3"), ("mm", "cm"), ("mm2", "cm2")
+UNITS: dict[str, tuple[str, ...]] = {
+    "volume": _VOLUMES,
+    "longest_diameter": _LENGTHS,
+    "perpendicular_diameter": _LENGTHS,
+    "surface": _AREAS,
+    "count": ("{lesions}", "1"),
+}
+"""Kind of measurement -> UCUM units it can be given in; of mean and percentile it is that of the images' own values."""
 
-    kind: Literal["volume"]
+
+class MeasurementSpec(_Part):
+    """One quantity to measure; `docs/manifest.md` defines each kind."""
+
+    kind: Literal["volume", "longest_diameter", "perpendicular_diameter", "surface", "count", "mean", "percentile"]
     segment: Annotated[int, Field(ge=1)]
     name: CodeValue
-    unit: CodeValue  # UCUM; volume knows `mL`, `cm3` and `mm3`
+    unit: CodeValue  # UCUM
+    percentile: Annotated[float, Field(ge=0, le=100)] | None = None  # of `kind: percentile`
     plausible: Range | None = None  # in that unit; outside it the result does not leave
 
     @model_validator(mode="after")
     def _ucum(self) -> Self:
-        if self.unit.scheme != "UCUM" or self.unit.value not in ("mL", "ml", "cm3", "mm3"):
-            raise ValueError("unit of a volume must be one of UCUM mL, ml, cm3, mm3")
+        known = UNITS.get(self.kind)
+        if self.unit.scheme != "UCUM" or (known is not None and self.unit.value not in known):
+            units = f"one of UCUM {', '.join(known)}" if known else "of UCUM"
+            raise ValueError(f"unit of a {self.kind} must be {units}")
+        if (self.kind == "percentile") != (self.percentile is not None):
+            raise ValueError("percentile says which, for kind: percentile alone")
+        return self
+
+
+class FindingSpec(_Part):
+    """One finding that a classification gives the probability of."""
+
+    name: CodeValue
+    site: CodeValue | None = None
+
+
+class ValueSpec(_Part):
+    """One number of a regression."""
+
+    name: CodeValue
+    unit: CodeValue  # UCUM
+    plausible: Range | None = None  # in that unit; outside it the result does not leave
+
+    @model_validator(mode="after")
+    def _ucum(self) -> Self:
+        if self.unit.scheme != "UCUM":
+            raise ValueError("unit must be of UCUM")
         return self
 
 
 class Output(_Part):
     """What a model puts out."""
 
-    kind: Literal["segmentation"]
-    segments: Annotated[tuple[SegmentSpec, ...], Field(min_length=1)]
+    kind: Literal["segmentation", "classification", "regression"]
+    segments: tuple[SegmentSpec, ...] = ()
+    overlapping: bool = False  # `pred` has a channel of 0 and 1 for each segment, and a voxel may belong to several
     measurements: tuple[MeasurementSpec, ...] = ()
+    findings: tuple[FindingSpec, ...] = ()  # of a classification, in the order of `pred`: probabilities from 0 to 1
+    values: tuple[ValueSpec, ...] = ()  # of a regression, in the order of `pred`
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        needed = {"segmentation": "segments", "classification": "findings", "regression": "values"}
+        for kind, key in needed.items():
+            if (kind == self.kind) != bool(getattr(self, key)):
+                raise ValueError(f"{key} are for kind: {kind}, which needs them")
+        if self.kind != "segmentation" and (self.measurements or self.overlapping):
+            raise ValueError("measurements and overlapping are for kind: segmentation")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
+
 from gateway.domain.errors import GateRefused, InputRefused, ModelOutputInvalid
 from gateway.domain.messages import JobOrder, MeasurementResult, Outcome, SegmentResult
 from gateway.manifest import Manifest
-from workers.encode.measure import measure
+from workers.encode.measure import measure, said
 from workers.encode.objects import encode
 from workers.explain.uncertainty import assess, sentences, with_intervals
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap
-from workers.infer.predict import infer
+from workers.infer.predict import infer, infer_numbers
 from workers.infer.provenance import provenance
 from workers.load.envelope import enforce
 from workers.load.masks import Labels, Masks
@@ -53,9 +55,12 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
     with stages("load"):
         volume, quality = _within(load(order, manifest), model)
     with stages("infer"):
-        labels = infer(model, volume)
+        if manifest.output.kind == "segmentation":
+            labels, numbers = infer(model, volume), tuple[float, ...]()
+        else:
+            labels, numbers = np.zeros(volume.voxels.shape, np.uint8), infer_numbers(model, volume)
     with stages("measure"):
-        measurements = measure(labels, volume, manifest)
+        measurements = (*measure(labels, volume, manifest), *said(numbers, manifest))
     volume, measurements, maps = _asked_again(model, volume, labels, measurements, stages)
     with stages("encode"):
         objects = encode(volume, labels, measurements, manifest, model.identity, order, maps)
@@ -94,7 +99,7 @@ def _asked_again(
 ) -> tuple[Volume, _Measured, tuple[QuantityMap, ...]]:
     """Measurements with their intervals, a map and a flag for each segment, where the manifest wants to know."""
     settings = model.manifest.uncertainty
-    if settings is None:
+    if settings is None or model.manifest.output.kind != "segmentation" or model.manifest.output.overlapping:
         return volume, measurements, ()
     with stages("uncertainty"):
         found = assess(model, volume, labels, settings)

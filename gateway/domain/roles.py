@@ -23,6 +23,9 @@ ROLES = (
     SEG, SEG_LABELMAP, SEG_ALL_FRAMES, SR, SR_STRICT, SR_DATA, SR_COMPREHENSIVE, SR_DATA_COMPREHENSIVE, SC, PDF, KO, PM,
 )  # fmt: skip
 
+USUAL = (SEG, SR, SR_DATA, PM, SC, PDF, KO)
+"""What every job writes, as far as its model gives it; each costs little beside the segmentation."""
+
 USUAL_FORM = {
     SEG_LABELMAP: SEG,
     SEG_ALL_FRAMES: SEG,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import hl7, receive
+from tests.benchmarks import hl7, receive, segmentation
 
 if __name__ == "__main__":
     receive.main()
     hl7.main()
+    segmentation.main()

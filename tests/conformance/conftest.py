@@ -48,7 +48,7 @@ def judge() -> Path:
 def ohif(judge: Path) -> dict[tuple[str, str], Future[dict[str, object]]]:
     """(judge, case) -> what OHIF's loader makes of it; all are started at once, two at a time."""
     wanted = [("ohif_seg.mjs", name) for name in CASES] + [("ohif_sr.mjs", name) for name in HYDRATED]
-    wanted += [("ohif_seg-labelmap.mjs", name) for name, case in CASES.items() if "seg-labelmap" in case.extra_roles]
+    wanted += [("ohif_seg-labelmap.mjs", name) for name, case in CASES.items() if "seg-labelmap" in case.roles]
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     results = {(script, name): pool.submit(_judged, judge, script, written(name)) for script, name in wanted}
     pool.shutdown(wait=False)

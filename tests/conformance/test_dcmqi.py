@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.conformance.conftest import run
-from tests.support.result_set import CASES, written
+from tests.support.result_set import UPRIGHT, written
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -29,7 +29,7 @@ def decoded(name, directory):
     return masks
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", UPRIGHT)
 def test_round_trip(name, tmp_path):
     """Voxel-equal in patient space for each segment, in every orientation, over gaps, and where nothing is."""
     found = written(name)

@@ -38,7 +38,7 @@ def test_report_opens(ohif, name):
     assert result["warnings"] == []
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "seg-labelmap" in case.extra_roles])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "seg-labelmap" in case.roles])
 def test_label_map_is_painted_on_the_right_images(ohif, name):
     """The RLE label map paints what the binary form paints."""
     assert ohif["ohif_seg-labelmap.mjs", name].result()["painted"] == painted(written(name))

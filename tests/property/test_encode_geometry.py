@@ -31,6 +31,8 @@ def cases(draw):
         through = -through
     origin = draw(st.tuples(*[st.floats(-900, 900, allow_nan=False)] * 3))
     affine = frame(across, down, through, spacing=draw(st.tuples(SPACING, SPACING, SPACING)), origin=origin)
+    if draw(st.booleans()):  # a tilted gantry
+        affine[:3, 0] += draw(st.floats(-0.5, 0.5)) * affine[:3, 1] + draw(st.floats(-0.5, 0.5)) * affine[:3, 2]
     segments, seed = draw(st.integers(1, 2)), draw(st.integers(0, 2**32 - 1))
     density = draw(st.sampled_from([0.0, 0.02, 0.5, 1.0]))
 
@@ -40,7 +42,15 @@ def cases(draw):
 
     missing = draw(st.sets(st.integers(1, shape[0] - 1), max_size=shape[0] - 2)) if shape[0] > 2 else set()
     modality = draw(st.sampled_from(["CT", "MR"]))
-    return Case(affine=affine, shape=shape, segments=segments, paint=paint, missing=missing, modality=modality)
+    return Case(
+        affine=affine,
+        shape=shape,
+        segments=segments,
+        paint=paint,
+        missing=missing,
+        modality=modality,
+        roles=("seg", "sr"),
+    )
 
 
 @settings(

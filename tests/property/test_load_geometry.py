@@ -93,15 +93,34 @@ def test_a_displaced_slice_is_refused(grid: tuple[NDArray[np.float64], int], dat
     assert refusal.value.code == "uneven"
 
 
-@given(grids(), st.floats(0.2, 3.0))
-def test_a_sheared_stack_is_refused(grid: tuple[NDArray[np.float64], int], pixels: float) -> None:
-    """Slices that drift sideways, as with a tilted gantry, are refused and not stacked upright."""
+@given(grids(), st.floats(-0.6, 0.6), st.floats(-0.6, 0.6), st.randoms(use_true_random=False))
+def test_a_tilted_gantry_gives_a_sheared_stack(
+    grid: tuple[NDArray[np.float64], int], down: float, right: float, random: object
+) -> None:
+    """Slices that drift sideways evenly keep their places: the affine leads through all of their corners."""
     affine, count = grid
+    sheared = affine.copy()
+    between = np.linalg.norm(affine[:3, 0])
+    for part, axis in ((down, 1), (right, 2)):
+        sheared[:3, 0] += part * between * affine[:3, axis] / np.linalg.norm(affine[:3, axis])
+    planes = planes_of(sheared, count)
+    random.shuffle(planes)  # type: ignore[attr-defined]
+    found = stack(planes, gaps="refuse")
+    assert agrees(found, sheared, count)
+    assert found.tilt == pytest.approx(math.degrees(math.atan(math.hypot(down, right))), abs=1.5) or found.tilt == 0
+
+
+@given(grids(), st.floats(0.3, 3.0), st.data())
+def test_an_uneven_drift_is_refused(grid: tuple[NDArray[np.float64], int], pixels: float, data: st.DataObject) -> None:
+    """One slice that is moved sideways alone makes no stack, not even that of a tilted gantry."""
+    affine, count = grid
+    assume(count >= 4)
+    which = data.draw(st.integers(1, count - 2))
     planes = planes_of(affine, count)
-    sheared = [
-        dataclasses.replace(plane, position=tuple(np.array(plane.position) + index * pixels * affine[:3, 1]))
-        for index, plane in enumerate(planes)
-    ]
+    moved = np.array(planes[which].position) + pixels * affine[:3, 1] * max(
+        1.0, np.linalg.norm(affine[:3, 2]) / np.linalg.norm(affine[:3, 1])
+    )
+    planes[which] = dataclasses.replace(planes[which], position=tuple(moved))
     with pytest.raises(InputRefused) as refusal:
-        stack(sheared, gaps="flag")
+        stack(planes, gaps="flag")
     assert refusal.value.code == "sheared"

@@ -16,6 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from gateway.domain.messages import Code, JobOrder, MeasurementResult, ModelIdentity, RequestedProcedure, ResultObject
+from gateway.domain.roles import ROLES
 from gateway.manifest import Manifest
 from tests.support.series import Change, job_order, write_series
 from workers.encode.measure import measure
@@ -136,7 +137,8 @@ class Case:
     attributes: dict[str, object] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     requested: tuple[RequestedProcedure, ...] = ()
-    extra_roles: tuple[str, ...] = ()
+    extra_roles: tuple[str, ...] = ()  # to write beside the usual ones
+    roles: tuple[str, ...] = ()  # to write, and no others; empty: the usual and the extra ones
     mapped: bool = False  # whether the model gives a map too
 
     def maps(self) -> tuple[QuantityMap, ...]:
@@ -153,6 +155,13 @@ class Case:
         if self.paint is not None:
             self.paint(labels)
         return labels
+
+
+def _sheared(affine: NDArray[np.float64], down: float, right: float) -> NDArray[np.float64]:
+    """As a tilted gantry leaves it: each slice moved by parts of a row and a column against the one before."""
+    result = affine.copy()
+    result[:3, 0] += down * affine[:3, 1] + right * affine[:3, 2]
+    return result
 
 
 def _nothing(labels: NDArray[np.uint8]) -> None:
@@ -189,9 +198,7 @@ CASES = {
         segments=2,
         extra_roles=("seg-all-frames", "sr-comprehensive", "sr-data-comprehensive"),
     ),
-    "oblique": Case(
-        affine=oblique(), modality="MR", segments=2, attributes=CHINESE, extra_roles=("seg-labelmap",), mapped=True
-    ),
+    "oblique": Case(affine=oblique(), modality="MR", segments=2, attributes=CHINESE, roles=ROLES, mapped=True),
     "odd matrix": Case(affine=AXIAL, shape=(9, 37, 43), attributes=GB18030),
     "nothing found": Case(affine=AXIAL, segments=2, paint=_nothing),
     "one of two found": Case(affine=AXIAL, segments=2, paint=_only_first),
@@ -200,6 +207,18 @@ CASES = {
         affine=AXIAL, modality="MR", missing=(4,), flags=("1 slice is missing and was interpolated.",)
     ),
 }
+
+
+CASES |= {
+    "tilted gantry": Case(affine=_sheared(AXIAL, 0.9, 0.0), segments=2, mapped=True, roles=ROLES),
+    "sheared oblique": Case(affine=_sheared(oblique(), -0.4, 0.7), modality="MR"),
+    "coronal, from behind": Case(affine=frame((-1, 0, 0), (0, 0, -1)), modality="MR", mapped=True),
+}
+
+
+UPRIGHT = [name for name, case in CASES.items() if np.allclose(case.affine[:3, 0] @ case.affine[:3, 1:3], 0)]
+"""Volumes of ITK (which dcmqi makes) and highdicom know no shear: there slices of a tilted gantry come out as an upright block,
+or as an error. Viewers that go by image show them right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +235,7 @@ class ResultSet:
     source: Path  # directory of the source series, nothing else in it
 
     def path(self, role: str) -> Path:
-        """The file of a role."""
+        """The file of a role; the first where there are several."""
         return Path(self.order.output_dir) / next(found.file for found in self.objects if found.role == role)
 
     def paths(self) -> list[Path]:
@@ -232,14 +251,14 @@ class ResultSet:
         verify(self.objects, self.volume, self.labels, self.measurements, self.manifest, self.order, self.maps)
 
     def changed(self, role: str, change: Callable[[Dataset], None]) -> ResultSet:
-        """The same set with one object changed on disk, and its description brought up to date."""
-        dataset = self.read(role)
+        """The same set with one object (the first of its role) changed on disk, and its description brought up to date."""
+        dataset, path = self.read(role), self.path(role)
         change(dataset)
-        dataset.save_as(self.path(role))
-        data = self.path(role).read_bytes()
+        dataset.save_as(path)
+        data = path.read_bytes()
         described = [
             dataclasses.replace(found, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-            if found.role == role
+            if found.file == path.name
             else found
             for found in self.objects
         ]
@@ -294,7 +313,7 @@ def result_set(
         measurements=measurements,
         manifest=contract,
         order=order,
-        objects=encode(volume, labels, measurements, contract, IDENTITY, order, maps),
+        objects=encode(volume, labels, measurements, contract, IDENTITY, order, maps, only=case.roles or None),
         maps=maps,
         source=directory / "source",
     )

@@ -13,6 +13,9 @@ ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence
 PROCESSING_ALGORITHM = CodedConcept("1630", "99IHE", "Processing Algorithm")  # IHE RAD AIR 6.5.3
 QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500 row 12
 COMMENT = CodedConcept("121106", "DCM", "Comment")
+REPORT = CodedConcept("126000", "DCM", "Imaging Measurement Report")
+CERTAINTY = Code(value="111012", scheme="DCM", meaning="Certainty of Finding")
+PERCENT = Code(value="%", scheme="UCUM", meaning="Percent")
 AREA = Code(value="42798000", scheme="SCT", meaning="Area")
 SQUARE_MILLIMETER = Code(value="mm2", scheme="UCUM", meaning="square millimeter")
 IMAGE_LIBRARY = CodedConcept("111028", "DCM", "Image Library")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import UID
 
 from gateway.domain.ids import derived_uid
 from gateway.domain.messages import ResultObject
 from workers.encode.equipment import contributing_equipment
+from workers.encode.frames import PER_FRAME
 from workers.encode.patient import copy_patient_and_study
 from workers.encode.source import Source
 
@@ -49,16 +54,37 @@ def copy_body_part(dataset: Dataset, source: Source) -> None:
 
 def write(dataset: Dataset, role: str, file: Path) -> ResultObject:
     """Writes a Part 10 file (PS3.10) and describes it."""
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    data = buffer.getvalue()
-    file.write_bytes(data)
+    digest = hashlib.sha256()
+    size = 0
+    with file.open("wb") as stream:
+        for part in _parts(dataset):
+            digest.update(part)
+            size += stream.write(part)
     return ResultObject(
         role=role,
         file=file.name,
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),
         series_uid=str(dataset.SeriesInstanceUID),
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
+        sha256=digest.hexdigest(),
+        size=size,
     )
+
+
+def _parts(dataset: Dataset) -> Iterator[bytes | memoryview]:
+    """The file in pieces. Descriptions of frames are encoded already; pydicom would parse and write each of them anew."""
+    buffer = BytesIO()
+    if PER_FRAME not in dataset:
+        dataset.save_as(buffer, enforce_file_format=True)
+        yield buffer.getbuffer()
+        return
+    before = dataset[:PER_FRAME]
+    before.file_meta = dataset.file_meta
+    before.save_as(buffer, enforce_file_format=True)
+    yield buffer.getbuffer()
+    frames = dataset.get_item(PER_FRAME).value
+    yield struct.pack("<HH2sHI", PER_FRAME.group, PER_FRAME.element, b"SQ", 0, len(frames)) + frames
+    after = DicomBytesIO()
+    after.is_little_endian, after.is_implicit_VR = True, False
+    write_dataset(after, dataset[PER_FRAME + 1 :], dataset.get("SpecificCharacterSet") or "ISO_IR 6")
+    yield after.getvalue()

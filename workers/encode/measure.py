@@ -1,26 +1,76 @@
-"""What is measured on a label volume. A volume is a count of voxels times the volume of one."""
+"""What is measured on labels: the definitions of docs/manifest.md, each in one place.
+
+Lengths and volumes are taken in the patient's millimetres through the affine, never from the spacings of a header.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
 
 from gateway.domain.messages import MeasurementResult
 from gateway.manifest import Manifest, MeasurementSpec
+from workers.encode.codes import PERCENT
 from workers.load.masks import Labels, Masks
 from workers.load.volume import Volume
 
-_MM3_PER_UNIT = {"mm3": 1.0, "mL": 1000.0, "ml": 1000.0, "cm3": 1000.0}  # UCUM
+_PER_UNIT = {  # UCUM -> how many mm, mm2 or mm3
+    "mm3": 1.0, "mL": 1e3, "ml": 1e3, "cm3": 1e3, "mm": 1.0, "cm": 10.0, "mm2": 1.0, "cm2": 100.0,
+}  # fmt: skip
+
+Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
 
 
 def measure(labels: Labels, volume: Volume, manifest: Manifest) -> tuple[MeasurementResult, ...]:
     """Every quantity the manifest asks for, in its order and unit; a segment that is not there measures 0.
 
-    ``labels`` are on the volume's grid. Slices that were interpolated over a gap count:
-    the tissue is there although its image is missing.
+    ``labels`` are on the volume's grid. Slices that were interpolated over a gap count: the tissue is there although its image
+    is missing. Of what is not there mean and percentile do not exist, and are left out.
     """
     masks = Masks(labels)
-    return tuple(_volume_of(spec, masks.total(spec.segment), volume) for spec in manifest.output.measurements)
+    found = []
+    for spec in manifest.output.measurements:
+        value = _value(spec, masks, volume)
+        if value is not None:
+            value /= _PER_UNIT.get(spec.unit.value, 1.0)
+            found.append(
+                MeasurementResult(name=spec.name.code(), value=value, unit=spec.unit.code(), segment=spec.segment)
+            )
+    return tuple(found)
+
+
+def said(numbers: Sequence[float], manifest: Manifest) -> tuple[MeasurementResult, ...]:
+    """What a classification or regression said of the whole series: probabilities in per cent, numbers in their unit."""
+    output = manifest.output
+    if output.findings:
+        return tuple(
+            MeasurementResult(name=spec.name.code(), value=100 * number, unit=PERCENT)
+            for spec, number in zip(output.findings, numbers, strict=True)
+        )
+    return tuple(
+        MeasurementResult(name=value.name.code(), value=number, unit=value.unit.code())
+        for value, number in zip(output.values, numbers, strict=True)
+    )
+
+
+def _value(spec: MeasurementSpec, masks: Masks, volume: Volume) -> float | None:
+    """In mm, mm2, mm3, the images' own unit, or a number."""
+    if spec.kind == "volume":
+        return masks.total(spec.segment) * voxel_volume(volume.affine)
+    mask = masks.of(spec.segment)
+    if spec.kind in ("mean", "percentile"):
+        values = volume.voxels[mask]
+        if not values.size:
+            return None
+        return float(
+            values.mean(dtype=np.float64) if spec.kind == "mean" else np.percentile(values, spec.percentile or 0.0)
+        )
+    return _OF_MASK[spec.kind](mask, volume.affine)
 
 
 def voxel_volume(affine: NDArray[np.float64]) -> float:
@@ -32,6 +82,79 @@ def voxel_volume(affine: NDArray[np.float64]) -> float:
     return float(abs(np.linalg.det(affine[:3, :3])))
 
 
-def _volume_of(spec: MeasurementSpec, voxels: int, volume: Volume) -> MeasurementResult:
-    value = voxels * voxel_volume(volume.affine) / _MM3_PER_UNIT[spec.unit.value]
-    return MeasurementResult(name=spec.name.code(), value=value, unit=spec.unit.code(), segment=spec.segment)
+def lesions(mask: Mask) -> tuple[NDArray[np.int32], int]:
+    """The connected parts of a mask, numbered from 1, and how many: voxels that share a face, an edge or a corner are one."""
+    numbered, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    return numbered, int(count)
+
+
+def diameters(mask: Mask, affine: NDArray[np.float64]) -> tuple[float, float]:
+    """Longest and longest perpendicular diameter in mm, both on the slice where the longest is (RECIST 1.1, in-plane).
+
+    Of the largest connected part in a slice, from outer edge to outer edge of pixels. 0, 0 of an empty mask.
+    """
+    best = (0.0, 0.0)
+    for index in np.flatnonzero(mask.any(axis=(1, 2))):
+        parts, count = ndimage.label(mask[index], structure=np.ones((3, 3)))
+        for part in range(1, count + 1):
+            best = max(best, _diameters_in_plane(_corners(parts == part, affine)))
+    return best
+
+
+def surface(mask: Mask, affine: NDArray[np.float64]) -> float:
+    """Area in mm2 of the smooth surface between inside and outside, by the change of the mask's mean along all three axes.
+
+    Counting the faces of voxels would give a ball 1.5 times its surface. This estimate (gradient magnitude of the mask after a
+    Gaussian filter of one voxel) is right to a few per cent for anything thicker than four voxels.
+    """
+    if not mask.any():
+        return 0.0
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    smooth = ndimage.gaussian_filter(np.pad(mask[box].astype(np.float64), 6), 1.0)
+    by_index = np.stack(np.gradient(smooth))
+    by_millimetre = np.linalg.inv(affine[:3, :3]).T @ by_index.reshape(3, -1)
+    return float(np.linalg.norm(by_millimetre, axis=0).sum() * voxel_volume(affine))
+
+
+def _corners(part: Mask, affine: NDArray[np.float64]) -> Points:
+    """Corners of a part's pixels in mm in the plane, only those that can be ends of a diameter."""
+    rows, columns = np.nonzero(part & ~ndimage.binary_erosion(part))
+    corners = np.concatenate([np.stack([rows + down, columns + right], 1) for down in (0, 1) for right in (0, 1)])
+    spacing = np.linalg.norm(affine[:3, 1:3], axis=0)
+    ends: Points = np.unique(corners, axis=0) * spacing
+    return ends
+
+
+def _diameters_in_plane(points: Points) -> tuple[float, float]:
+    try:
+        points = points[ConvexHull(points).vertices]
+    except QhullError:  # not reached by corners of pixels, which never lie on one line
+        return 0.0, 0.0
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    start, end = np.unravel_index(int(apart.argmax()), apart.shape)
+    longest = float(apart[start, end])
+    across = (points[end] - points[start]) / longest
+    return longest, _widest_across(points, np.array([-across[1], across[0]]), across)
+
+
+def _widest_across(hull: Points, normal: Points, along: Points) -> float:
+    """The longest chord of a convex outline at right angles to its longest diameter."""
+    ends = np.roll(hull, -1, axis=0)
+    places = hull @ along
+    widest = 0.0
+    for place in places:
+        first, second = places, ends @ along
+        crossed = (np.minimum(first, second) <= place) & (place <= np.maximum(first, second)) & (first != second)
+        part = (place - first[crossed]) / (second - first)[crossed]
+        heights = (hull[crossed] + part[:, None] * (ends - hull)[crossed]) @ normal
+        if heights.size:
+            widest = max(widest, float(np.ptp(heights)))
+    return widest
+
+
+_OF_MASK: dict[str, Callable[[Mask, NDArray[np.float64]], float]] = {
+    "longest_diameter": lambda mask, affine: diameters(mask, affine)[0],
+    "perpendicular_diameter": lambda mask, affine: diameters(mask, affine)[1],
+    "surface": surface,
+    "count": lambda mask, _: float(lesions(mask)[1]),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -11,8 +11,11 @@ from gateway.domain import roles
 from gateway.domain.messages import JobOrder, MeasurementResult, ModelIdentity, ResultObject
 from gateway.manifest import Manifest
 from workers.encode.file import finish, write
+from workers.encode.ko import build_ko
+from workers.encode.pdf import build_pdf
 from workers.encode.pm import build_pm
 from workers.encode.predecessor import name_predecessors
+from workers.encode.sc import build_sc
 from workers.encode.seg import build_seg, build_seg_all_frames
 from workers.encode.seg_labelmap import build_seg_labelmap
 from workers.encode.source import Source
@@ -23,19 +26,24 @@ from workers.infer.output import QuantityMap
 from workers.load.masks import Labels
 from workers.load.volume import Volume
 
-BUILDERS: dict[str, Callable[[Source], Iterable[Dataset]]] = {
-    roles.SEG: lambda source: [build_seg(source)],
-    roles.SEG_LABELMAP: lambda source: [build_seg_labelmap(source)] if _asked_for_labelmap(source) else [],
-    roles.SEG_ALL_FRAMES: lambda source: _asked(source, roles.SEG_ALL_FRAMES, build_seg_all_frames),
-    roles.SR: lambda source: [build_sr(source)],
-    roles.SR_DATA: lambda source: [build_sr_data(source)],
-    roles.SR_COMPREHENSIVE: lambda source: _asked(source, roles.SR_COMPREHENSIVE, build_sr_comprehensive),
-    roles.SR_DATA_COMPREHENSIVE: lambda source: _asked(
-        source, roles.SR_DATA_COMPREHENSIVE, build_sr_data_comprehensive
+Builder = Callable[[Source, Sequence[Dataset]], Iterable[Dataset]]
+
+BUILDERS: dict[str, Builder] = {
+    roles.SEG: lambda source, _: [build_seg(source)] if source.segments else [],
+    roles.SEG_LABELMAP: lambda source, _: (
+        [build_seg_labelmap(source)] if source.segments and not source.masks.overlap else []
     ),
-    roles.PM: lambda source: [build_pm(source, found) for found in source.maps],
+    roles.SEG_ALL_FRAMES: lambda source, _: [build_seg_all_frames(source)] if source.segments else [],
+    roles.SR: lambda source, _: [build_sr(source)],
+    roles.SR_DATA: lambda source, _: [build_sr_data(source)] if source.segments else [],
+    roles.SR_COMPREHENSIVE: lambda source, _: [build_sr_comprehensive(source)],
+    roles.SR_DATA_COMPREHENSIVE: lambda source, _: [build_sr_data_comprehensive(source)] if source.segments else [],
+    roles.PM: lambda source, _: [build_pm(source, found) for found in source.maps],
+    roles.SC: lambda source, _: build_sc(source),
+    roles.PDF: lambda source, _: [build_pdf(source)],
+    roles.KO: lambda source, results: [build_ko(source, results)],
 }
-"""Role -> what builds its objects, in the order in which they are written."""
+"""Role -> what builds its objects from the job and the objects before them; the index comes last."""
 
 
 def encode(
@@ -46,10 +54,13 @@ def encode(
     identity: ModelIdentity,
     order: JobOrder,
     maps: tuple[QuantityMap, ...] = (),
+    *,
+    only: Collection[str] | None = None,
 ) -> tuple[ResultObject, ...]:
     """Writes the result set into the order's output directory; the same arguments always give the same bytes.
 
-    ``labels`` and ``maps`` are on the volume's grid. Raises ModelOutputInvalid where they do not fit volume or
+    ``labels`` and ``maps`` are on the volume's grid. ``only`` names the roles to write; without it, the usual ones
+    and the order's extra ones. Raises ModelOutputInvalid where they do not fit volume or
     manifest, InputRefused where no result can be placed on the images.
     """
     source = Source(
@@ -61,19 +72,22 @@ def encode(
         order=order,
         maps=maps,
     )
-    objects = []
-    for role, build in BUILDERS.items():
-        for number, dataset in enumerate(build(source), start=1):
+    objects: list[ResultObject] = []
+    written: list[Dataset] = []
+    wanted = {*roles.USUAL, *order.extra_roles} if only is None else set(only)
+    for role in [role for role in BUILDERS if role in wanted]:
+        for number, dataset in enumerate(BUILDERS[role](source, tuple(written)), start=1):
             finish(dataset, source)
             name_predecessors(dataset, role, source)
             name = role if number == 1 else f"{role}-{number}"
+            written.append(_identity(dataset))
             objects.append(write(dataset, role, Path(order.output_dir) / f"{name}.dcm"))
     return tuple(objects)
 
 
-def _asked(source: Source, role: str, build: Callable[[Source], Dataset]) -> Iterable[Dataset]:
-    return [build(source)] if role in source.order.extra_roles else []
-
-
-def _asked_for_labelmap(source: Source) -> bool:
-    return roles.SEG_LABELMAP in source.order.extra_roles and not source.masks.overlap
+def _identity(dataset: Dataset) -> Dataset:
+    """What a reference to an object needs of it; the object itself may be hundreds of megabytes."""
+    identity = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(identity, keyword, str(dataset[keyword].value))
+    return identity

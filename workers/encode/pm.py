@@ -28,7 +28,7 @@ def build_pm(source: Source, found: QuantityMap) -> ParametricMap:
     values = np.ascontiguousarray(found.values[list(slices)], dtype="<f4")
     low, high = float(values.min()), float(values.max())
     result = ParametricMap(
-        source_images=[source.reference_of(slices[0])],
+        source_images=[source.stand_in(slices[0])],
         pixel_array=values[:1],
         series_instance_uid=source.uid(PM, found.name, "series"),
         series_number=SERIES_NUMBER,
@@ -45,7 +45,7 @@ def build_pm(source: Source, found: QuantityMap) -> ParametricMap:
         derived_pixel_contrast=DerivedPixelContrastValues.QUANTITY,
         content_label="AI",
         content_description=long_string(f"{found.label}, AI result, not verified"),
-        series_description=long_string(f"AI {source.manifest.title}: {found.label} (not verified)"),
+        series_description=long_string(f"AI, not verified: {found.label}, {source.manifest.title}"),
         **general_equipment(source),
     )
     result.FloatPixelData = values.tobytes()

@@ -63,7 +63,7 @@ def build_report(
     ``also`` are instances of the same study that groups refer to, beside the images.
     """
     report = MeasurementReport(
-        observation_context=_observer(source),
+        observation_context=_observation_context(source),
         procedure_reported=_procedures(source),
         imaging_measurements=groups,
     )
@@ -85,6 +85,18 @@ def build_report(
     )
 
 
+def observer(source: Source) -> ObserverContext:
+    """The build of the model as the device that observed (TID 1004)."""
+    attributes = DeviceObserverIdentifyingAttributes(
+        uid=source.identity.device_uid,
+        name=source.identity.name,
+        manufacturer_name=source.identity.manufacturer,
+        model_name=source.manifest.device.model_name,
+        serial_number=source.identity.digest[:16] or "0",
+    )
+    return ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=attributes)
+
+
 def tracking(source: Source, spec: SegmentSpec, identifier: str) -> TrackingIdentifier:
     """The segment's tracking UID, the same as in the segmentation, under a name."""
     return TrackingIdentifier(uid=source.tracking_uid(spec.number), identifier=identifier)
@@ -92,18 +104,22 @@ def tracking(source: Source, spec: SegmentSpec, identifier: str) -> TrackingIden
 
 def description(source: Source, spec: SegmentSpec) -> dict[str, Any]:
     """What was found and by which algorithm (TID 4019), as arguments of a measurement group."""
-    algorithm = AlgorithmIdentification(
-        name=source.identity.name,
-        version=source.identity.version,
-        parameters=[f"bundle sha256:{source.identity.digest}"],
-    )
     site = None if spec.anatomic_region is None else [FindingSite(concept(spec.anatomic_region))]
     return {
         "finding_category": concept(spec.category),
         "finding_type": concept(spec.type),
         "finding_sites": site,
-        "algorithm_id": algorithm,
+        "algorithm_id": algorithm(source),
     }
+
+
+def algorithm(source: Source) -> AlgorithmIdentification:
+    """TID 4019."""
+    return AlgorithmIdentification(
+        name=source.identity.name,
+        version=source.identity.version,
+        parameters=[f"bundle sha256:{source.identity.digest}"],
+    )
 
 
 def measurements_of(source: Source, spec: SegmentSpec, **arguments: Any) -> list[Measurement]:
@@ -122,19 +138,8 @@ def numeric(name: Code, value: float, unit: Code, **arguments: Any) -> Measureme
     return item
 
 
-def _observer(source: Source) -> ObservationContext:
-    attributes = DeviceObserverIdentifyingAttributes(
-        uid=source.identity.device_uid,
-        name=source.identity.name,
-        manufacturer_name=source.identity.manufacturer,
-        model_name=source.manifest.device.model_name,
-        serial_number=source.identity.digest[:16] or "0",
-    )
-    return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=codes.DCM.Device, observer_identifying_attributes=attributes
-        )
-    )
+def _observation_context(source: Source) -> ObservationContext:
+    return ObservationContext(observer_device_context=observer(source))
 
 
 def _procedures(source: Source) -> list[CodedConcept]:

@@ -42,6 +42,7 @@ def _binary(source: Source, role: str, series_number: int, frames: Sequence[Fram
     result.PixelData = b"".join(_packed(source, frames))
     if len(result.PixelData) % 2:
         result.PixelData += b"\0"
+    result["PixelData"].VR = "OB"
     result.SegmentsOverlap = "YES" if source.masks.overlap else "NO"
     settle_frames(result, source, frames, codes.DCM.Segmentation, role)
     return result
@@ -51,7 +52,7 @@ def skeleton(
     source: Source, role: str, kind: SegmentationTypeValues, transfer_syntax: str, series_number: int
 ) -> Segmentation:
     """Everything of a segmentation but its frames, as highdicom makes it around one of them."""
-    first = source.reference_of(source.real_slices[0])
+    first = source.stand_in(source.real_slices[0])
     return Segmentation(
         source_images=[first],
         pixel_array=np.ones((1, first.Rows, first.Columns), np.uint8),

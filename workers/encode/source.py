@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import math
 import re
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
@@ -65,6 +67,13 @@ class Source:
     def reference_of(self, index: int) -> Dataset:
         """The reference of a real slice."""
         return self.references[self.real_slices.index(index)]
+
+    def stand_in(self, index: int) -> Dataset:
+        """The reference for building an object around; highdicom would look for functional groups in multi-frame images."""
+        reference = copy.copy(self.reference_of(index))
+        if self.volume.frames:
+            reference.SOPClassUID = CTImageStorage
+        return reference
 
     @cached_property
     def evidence(self) -> tuple[Dataset, ...]:

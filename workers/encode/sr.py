@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 from highdicom.sr import (
     Comprehensive3DSR,
     CoordinatesForMeasurement,
+    FindingSite,
     GraphicTypeValues,
     MeasurementsAndQualitativeEvaluations,
     SourceImageForRegion,
+    TrackingIdentifier,
 )
 
 from gateway.manifest import SegmentSpec
-from workers.encode.codes import AREA, SQUARE_MILLIMETER
+from workers.encode.codes import AREA, CERTAINTY, SQUARE_MILLIMETER, concept
 from workers.encode.outline import Region, key_region
-from workers.encode.report import build_report, description, measurements_of, numeric, tracking
+from workers.encode.report import algorithm, build_report, description, measurements_of, numeric, tracking
 from workers.encode.source import Source
 
 SERIES_NUMBER = 9002
@@ -29,7 +32,7 @@ def build_sr(source: Source) -> Comprehensive3DSR:
     return build_report(
         source,
         "sr",
-        [_group(source, spec) for spec in source.segments],
+        [*(_group(source, spec) for spec in source.segments), *_statements(source)],
         series_number=SERIES_NUMBER,
         description=f"AI {source.manifest.title} measurements (not verified)",
     )
@@ -45,6 +48,33 @@ def _group(source: Source, spec: SegmentSpec) -> MeasurementsAndQualitativeEvalu
         measurements=[area, *measurements_of(source, spec, referenced_coordinates=places)],
         **description(source, spec),
     )
+
+
+def _statements(source: Source) -> list[MeasurementsAndQualitativeEvaluations]:
+    """One group for each number that is about the whole series: a probability with its finding, or a value.
+
+    Each stands on the frame of the middle image, since OHIF opens no number without coordinates.
+    """
+    nothing = np.zeros(source.masks.shape, bool)
+    places = [_coordinates(source, key_region(nothing, source.real_slices))]
+    sites = {finding.name.value: finding.site for finding in source.manifest.output.findings}
+    groups = []
+    for index, found in enumerate((one for one in source.measurements if one.segment is None), start=1):
+        finding = found.name.value in sites
+        site = sites.get(found.name.value)
+        name = CERTAINTY if finding else found.name
+        groups.append(
+            MeasurementsAndQualitativeEvaluations(
+                tracking_identifier=TrackingIdentifier(
+                    uid=source.uid("tracking", "number", str(index)), identifier=f"{found.name.meaning}, whole series"
+                ),
+                measurements=[numeric(name, found.value, found.unit, referenced_coordinates=places)],
+                finding_type=concept(found.name),
+                finding_sites=None if site is None else [FindingSite(concept(site))],
+                algorithm_id=algorithm(source),
+            )
+        )
+    return groups
 
 
 def _coordinates(source: Source, region: Region) -> CoordinatesForMeasurement:

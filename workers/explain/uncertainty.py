@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gateway.domain.messages import Code, MeasurementResult
-from gateway.manifest import Uncertainty
+from gateway.manifest import UNITS, Uncertainty
 from workers.infer.dropout import dropout
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap
@@ -74,7 +74,9 @@ def with_intervals(
     """Volumes with their interval and confidence; a volume goes with its segment's count of ``voxels``."""
     spreads = {spread.segment: spread for spread in assessment.spreads}
     return tuple(
-        _interval(item, spreads[item.segment], voxels[item.segment]) if item.segment in spreads else item
+        _interval(item, spreads[item.segment], voxels[item.segment])
+        if item.segment in spreads and item.unit.value in UNITS["volume"]
+        else item  # the samples say nothing of a diameter or an intensity
         for item in measurements
     )
 

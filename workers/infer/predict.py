@@ -11,25 +11,62 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gateway.domain.errors import ModelOutputInvalid
+from gateway.manifest import Output
 from workers.infer.model import Model
+from workers.infer.regrid import regrid, same_grid
+from workers.infer.upright import straighten
+from workers.load.masks import Labels
 from workers.load.volume import Volume
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def infer(model: Model, volume: Volume) -> NDArray[np.uint8]:
-    """Runs the bundle and returns one label for each voxel: (slices, rows, columns), 0 is background.
+def infer(model: Model, volume: Volume) -> Labels:
+    """Runs the bundle and returns labels on the volume's grid, as `workers.load.masks` has them.
 
-    Raises ModelOutputInvalid where the output is not finite, has another shape than the volume, or holds a value that
-    is no segment of the manifest. The model's own exceptions pass through.
+    A stack that a tilted gantry sheared is set upright for the model. Labels on a grid of the model's own (cropped, resampled,
+    turned) come back by their affine. Raises ModelOutputInvalid where the output is not finite, lies on no grid that meets
+    the volume's, or holds a value that is no segment of the manifest. The model's own exceptions pass through.
     """
+    upright = straighten(volume)
+    if upright is None:
+        return _infer(model, volume)
+    return np.ascontiguousarray(upright.back(_infer(model, upright.volume)), np.uint8)
+
+
+def infer_numbers(model: Model, volume: Volume) -> tuple[float, ...]:
+    """Runs the bundle of a classification or regression and returns its numbers, as many as the manifest names.
+
+    Raises ModelOutputInvalid where they are not finite, not as many, or probabilities outside of 0 to 1.
+    """
+    upright = straighten(volume)
+    output = model.manifest.output
+    prediction = _predict(model, volume if upright is None else upright.volume, axes=1)
+    numbers = np.asarray(prediction.as_tensor() if isinstance(prediction, MetaTensor) else prediction, np.float64)
+    if numbers.size != len(output.findings) + len(output.values):
+        raise ModelOutputInvalid(
+            f"the model gives {numbers.size} numbers, its manifest says how many", code="output_shape"
+        )
+    if not np.isfinite(numbers).all():
+        raise ModelOutputInvalid("the model's output holds values that are not finite", code="output_not_finite")
+    if output.findings and (numbers.min() < 0 or numbers.max() > 1):
+        raise ModelOutputInvalid("the model's probabilities are not from 0 to 1", code="output_values")
+    return tuple(numbers.reshape(-1).tolist())
+
+
+def _infer(model: Model, volume: Volume) -> Labels:
+    return _labels(_predict(model, volume, axes=4), volume, model.manifest.output)
+
+
+def _predict(model: Model, volume: Volume, *, axes: int) -> Any:
+    """`pred` after the bundle's postprocessing; of at least so many axes when it leaves the network, batch included."""
     with torch.inference_mode():
         data = model.preprocess({"image": _image(volume)})
         # The network sees no geometry: a plain tensor, in the layout its weights have.
         batch = _layout(data["image"].as_tensor()[None].to(model.device))
         output = model.inferer(inputs=batch, network=model.network)
-        data["pred"] = MetaTensor(_checked(output)[0].cpu(), meta=data["image"].meta)
-        return _labels(model.postprocess(data)["pred"], volume, len(model.manifest.output.segments))
+        data["pred"] = MetaTensor(_checked(output, axes)[0].cpu(), meta=data["image"].meta)
+        return model.postprocess(data)["pred"]
 
 
 def _image(volume: Volume) -> MetaTensor:
@@ -43,28 +80,45 @@ def _layout(batch: Tensor) -> Tensor:
     return batch.to(memory_format=torch.channels_last_3d) if batch.dim() == 5 else batch
 
 
-def _checked(output: Any) -> Tensor:
+def _checked(output: Any, axes: int) -> Tensor:
     """Before any threshold, which would turn what is not a number into background."""
-    if not isinstance(output, Tensor) or output.dim() < 4 or output.shape[0] != 1:
-        raise ModelOutputInvalid("the model's output is not one volume", code="output_shape")
+    if not isinstance(output, Tensor) or output.dim() < axes or output.shape[0] != 1:
+        raise ModelOutputInvalid("the model's output is not that of one volume", code="output_shape")
     if not torch.isfinite(output).all():
         raise ModelOutputInvalid("the model's output holds values that are not finite", code="output_not_finite")
     return output
 
 
-def _labels(prediction: Any, volume: Volume, segments: int) -> NDArray[np.uint8]:
+def _labels(prediction: Any, volume: Volume, output: Output) -> Labels:
+    values = _on_grid(prediction, volume, len(output.segments) if output.overlapping else 1)
+    if not np.isfinite(values).all():
+        raise ModelOutputInvalid("the model's labels hold values that are not finite", code="output_not_finite")
+    found, most = np.unique(values), 1 if output.overlapping else len(output.segments)
+    if found.min() < 0 or found.max() > most or not np.array_equal(found, found.round()):
+        raise ModelOutputInvalid(f"the model's labels are not whole numbers from 0 to {most}", code="output_values")
+    return np.ascontiguousarray(values if output.overlapping else values[0], np.uint8)
+
+
+def _on_grid(prediction: Any, volume: Volume, channels: int) -> NDArray[np.generic]:
+    """(channels, slices, rows, columns) on the volume's grid, wherever the prediction says that it lies."""
     values = np.asarray(prediction.as_tensor() if isinstance(prediction, MetaTensor) else prediction)
-    if values.shape != (1, *volume.voxels.shape):
+    if values.ndim != 4 or len(values) != channels:
+        raise ModelOutputInvalid(
+            f"the model's labels have the shape {_by(values.shape)}, not {channels} x the images' "
+            f"{_by(volume.voxels.shape)}",
+            code="output_shape",
+        )
+    affine = volume.affine
+    if isinstance(prediction, MetaTensor):
+        affine = LPS_TO_RAS @ np.asarray(prediction.affine, np.float64)
+    if not same_grid(affine, volume.affine, volume.voxels.shape):
+        return regrid(values, affine, volume.affine, volume.voxels.shape)
+    if values.shape[1:] != volume.voxels.shape:
         raise ModelOutputInvalid(
             f"the model's labels have the shape {_by(values.shape[1:])}, the images {_by(volume.voxels.shape)}",
             code="output_shape",
         )
-    if not np.isfinite(values).all():
-        raise ModelOutputInvalid("the model's labels hold values that are not finite", code="output_not_finite")
-    found = np.unique(values)
-    if found.min() < 0 or found.max() > segments or not np.array_equal(found, found.round()):
-        raise ModelOutputInvalid(f"the model's labels are not whole numbers from 0 to {segments}", code="output_values")
-    return np.ascontiguousarray(values[0].astype(np.uint8))
+    return values
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -28,6 +28,9 @@ SHIFT_TOLERANCE = 0.1
 ROUNDING = 0.01
 """Positions are often rounded to this many mm; no tolerance is finer."""
 
+MOST_TILT = 40.0
+"""The largest tilt of a gantry, in degrees; scanners reach 30."""
+
 MOST_INVENTED = 0.25
 """The largest part of a stack that may be interpolated over gaps."""
 
@@ -45,10 +48,13 @@ class Plane:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Parallel, evenly spaced slices, in order along the normal (the cross product of row and column direction)."""
+    """Parallel, evenly spaced slices, in order along the normal (the cross product of row and column direction).
+
+    Sheared where a gantry was tilted: the line through the slices' first pixels need not be their normal."""
 
     order: tuple[int | None, ...]  # for each slice, which plane lies there; None where it is missing
     affine: NDArray[np.float64]  # 4 x 4, (slice, row, column, 1) to LPS mm
+    tilt: float = 0.0  # degrees between the line through the slices and their normal: of a gantry
 
     @property
     def missing(self) -> int:
@@ -68,17 +74,19 @@ def stack(planes: Sequence[Plane], *, gaps: Literal["refuse", "flag"]) -> Stack:
     depths = positions @ normal
     order = np.argsort(depths, kind="stable")
     between, slots = _slots(depths[order], planes[0].thickness)
-    _check_shear(positions[order], normal, planes[0])
+    drift = _drift(positions[order], slots, normal, planes[0])
     if slots[-1] + 1 != len(planes):
-        _check_gaps(slots, depths[order], gaps)
+        _check_gaps(slots, depths[order], "refuse" if drift.any() else gaps)  # nothing is interpolated sideways
     placed: list[int | None] = [None] * (slots[-1] + 1)
     for slot, index in zip(slots, order, strict=True):
         placed[slot] = int(index)
     affine = np.eye(4)
     rows, columns = planes[0].spacing
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = normal * between, along_column * rows, along_row * columns
+    affine[:3, 0] = normal * between + drift
+    affine[:3, 1], affine[:3, 2] = along_column * rows, along_row * columns
     affine[:3, 3] = positions[order[0]]
-    return Stack(order=tuple(placed), affine=affine)
+    tilt = float(np.degrees(np.arctan2(np.linalg.norm(drift), between)))
+    return Stack(order=tuple(placed), affine=affine, tilt=tilt)
 
 
 def check_limits(stack: Stack, shape: tuple[int, int], limits: Geometry) -> None:
@@ -88,7 +96,7 @@ def check_limits(stack: Stack, shape: tuple[int, int], limits: Geometry) -> None
         raise InputRefused(
             f"the series has {count} slices, the model takes {limits.slices.min} to {limits.slices.max}", code="slices"
         )
-    spacing = np.linalg.norm(stack.affine[:3, :3], axis=0)
+    spacing = spacing_of(stack.affine)
     for what, length, number in zip(("slices", "rows", "columns"), spacing, (count, *shape), strict=True):
         if not limits.spacing.holds(float(length)):
             raise InputRefused(
@@ -142,18 +150,36 @@ def _slots(depths: NDArray[np.float64], thickness: float) -> tuple[float, list[i
     return between, slots
 
 
-def _check_shear(positions: NDArray[np.float64], normal: NDArray[np.float64], plane: Plane) -> None:
+def _drift(
+    positions: NDArray[np.float64], slots: Sequence[int], normal: NDArray[np.float64], plane: Plane
+) -> NDArray[np.float64]:
+    """How far each slice lies sideways of the one before, in mm: zero in an upright stack, the same all along where a gantry
+    was tilted. Raises InputRefused (`sheared`) for every other drift."""
     offsets = positions - positions[0]
-    depths = offsets @ normal
-    shifts = np.linalg.norm(offsets - np.outer(depths, normal), axis=1)
-    worst = int(shifts.argmax())
-    if shifts[worst] > max(SHIFT_TOLERANCE * min(plane.spacing), ROUNDING):
-        angle = np.degrees(np.arctan2(shifts[worst], depths[worst]))
+    sideways = offsets - np.outer(offsets @ normal, normal)
+    allowed = max(SHIFT_TOLERANCE * min(plane.spacing), ROUNDING)
+    if np.linalg.norm(sideways, axis=1).max() <= allowed:
+        return np.zeros(3)
+    steps = np.array(slots, float)
+    drift: NDArray[np.float64] = steps @ sideways / (steps @ steps)
+    rest = np.linalg.norm(sideways - np.outer(steps, drift), axis=1).max()
+    angle = np.degrees(np.arctan2(np.linalg.norm(drift) * steps[-1], offsets[-1] @ normal))
+    if rest > allowed or angle > MOST_TILT:
         raise InputRefused(
-            f"the slices are shifted against each other by up to {shifts[worst]:.2f} mm "
-            f"({angle:.1f} degrees: a tilted gantry?), so they form no upright stack",
+            f"the slices are shifted against each other by up to {np.linalg.norm(sideways, axis=1).max():.2f} mm, "
+            + (f"{angle:.0f} degrees" if rest <= allowed else f"not evenly (by {rest:.2f} mm)")
+            + ", so they form no stack, not even that of a tilted gantry",
             code="sheared",
         )
+    return drift
+
+
+def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance in mm between slices (along their normal, also where a gantry was tilted), rows and columns."""
+    slices, rows, columns = affine[:3, :3].T
+    normal = np.cross(columns, rows)
+    between = abs(float(slices @ normal)) / np.linalg.norm(normal)
+    return np.array([between, np.linalg.norm(rows), np.linalg.norm(columns)])
 
 
 def _check_gaps(slots: Sequence[int], depths: NDArray[np.float64], gaps: Literal["refuse", "flag"]) -> None:

@@ -8,12 +8,15 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from gateway.domain.errors import InputRefused
 from workers.load.part10 import BROKEN
 
 _JPEG_FAMILY = "1.2.840.10008.1.2.4."
 _PADDING = b"\0\xff"
+_AS_THEY_LIE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+_EXACT = 2**23
 _END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
 
 
@@ -25,8 +28,7 @@ def modality_values(dataset: Dataset) -> NDArray[np.float32]:
     """
     try:
         _check_description(dataset)
-        stored = pixel_array(dataset)
-        values = _rescaled(dataset, stored)
+        values = _rescaled(dataset, _stored(dataset))
     except BROKEN as error:
         syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "")
         name = getattr(syntax, "name", "") or "no transfer syntax"
@@ -36,6 +38,19 @@ def modality_values(dataset: Dataset) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise _undecodable(dataset, "its rescaled values are not finite numbers")
     return values
+
+
+def _stored(dataset: Dataset) -> NDArray[np.generic]:
+    """Stored values. Ordinary ones, whole bytes in little endian, are looked at where they lie; pydicom copies them twice."""
+    bits = dataset.BitsAllocated
+    if dataset.file_meta.TransferSyntaxUID in _AS_THEY_LIE and bits in (8, 16):
+        signed = bool(dataset.PixelRepresentation)
+        shape = dataset.Rows, dataset.Columns
+        stored = np.frombuffer(dataset.PixelData, f"<{'i' if signed else 'u'}{bits // 8}", count=shape[0] * shape[1])
+        top = 1 << (dataset.BitsStored - signed)
+        if dataset.BitsStored == bits or (stored.max() < top and stored.min() >= (-top if signed else 0)):
+            return stored.reshape(shape)
+    return pixel_array(dataset)
 
 
 def _check_description(dataset: Dataset) -> None:
@@ -75,6 +90,8 @@ def _rescaled(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.float
     slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
     if slope == 0:
         raise _undecodable(dataset, "its Rescale Slope is zero")
+    if slope == 1 and intercept == round(intercept) and abs(intercept) < _EXACT and stored.dtype.itemsize <= 2:
+        return stored.astype(np.float32) + np.float32(intercept)  # whole numbers that single precision holds
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
         return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
 

@@ -15,6 +15,7 @@ from gateway.domain.messages import JobOrder
 from gateway.domain.study import Patient
 from gateway.manifest import Manifest
 from workers.load.geometry import Plane, Stack, check_limits, stack
+from workers.load.multiframe import frames, is_multiframe
 from workers.load.part10 import BROKEN, read
 from workers.load.pixels import modality_values
 from workers.load.volume import Volume
@@ -45,7 +46,7 @@ def load(order: JobOrder, manifest: Manifest) -> Volume:
         raise InputRefused(
             f"the series has {len(order.inputs)} images, the model takes at most {limits.slices.max}", code="slices"
         )
-    datasets = [read(file) for file in order.inputs]
+    datasets, multiframe = _single_frames([read(file) for file in order.inputs])
     _check_common(datasets, manifest)
     planes = [_plane(dataset) for dataset in datasets]
     placed = stack(planes, gaps=limits.gaps)
@@ -55,14 +56,28 @@ def load(order: JobOrder, manifest: Manifest) -> Volume:
         voxels=voxels,
         affine=placed.affine,
         headers=tuple(None if index is None else datasets[index] for index in placed.order),
+        frames=_frame_numbers(datasets, placed) if multiframe else (),
         flags=_flags(placed),
     )
 
 
+def _single_frames(datasets: list[Dataset]) -> tuple[list[Dataset], bool]:
+    """The images, with each frame of a multi-frame image as one of its own, and whether they were multi-frame."""
+    if len({str(dataset.SOPInstanceUID) for dataset in datasets}) < len(datasets):
+        raise InputRefused("the same instance is there more than once", code="duplicate_instance")
+    enhanced = [is_multiframe(dataset) for dataset in datasets]
+    if any(enhanced) and not all(enhanced):
+        raise InputRefused("the series holds multi-frame images and others", code="multiframe")
+    if not any(enhanced):
+        return datasets, False
+    return [frame for dataset in datasets for frame in frames(dataset)], True
+
+
+def _frame_numbers(datasets: Sequence[Dataset], placed: Stack) -> tuple[int | None, ...]:
+    return tuple(None if index is None else int(datasets[index].InstanceNumber) for index in placed.order)
+
+
 def _check_common(datasets: Sequence[Dataset], manifest: Manifest) -> None:
-    for dataset in datasets:
-        if "SharedFunctionalGroupsSequence" in dataset or _read(dataset, "NumberOfFrames", int, 1) > 1:
-            raise InputRefused("multi-frame images (enhanced MR or CT) are not supported yet", code="multiframe")
     for code, (name, keyword) in ONE_OF_EACH.items():
         found = {_read(dataset, keyword, str, "") for dataset in datasets}
         if "" in found:
@@ -71,8 +86,6 @@ def _check_common(datasets: Sequence[Dataset], manifest: Manifest) -> None:
             raise InputRefused(f"the images have {len(found)} different values of {name}, not one", code=code)
     if len({_patient(dataset).key() for dataset in datasets}) > 1:
         raise InputRefused("the images are of more than one patient", code="mixed_patients")
-    if len({str(dataset.SOPInstanceUID) for dataset in datasets}) < len(datasets):
-        raise InputRefused("the same instance is there more than once", code="duplicate_instance")
     _check_kind(datasets[0], manifest)
 
 
@@ -146,7 +159,7 @@ def _voxels(
             voxels[slot] = modality_values(datasets[index])
             del datasets[index].PixelData  # a header from here on; two copies of all pixels would be too many
     _bridge(voxels, placed.order)
-    if voxels.min() == voxels.max():
+    if not any((plane != voxels[0, 0, 0]).any() for plane in voxels):
         raise InputRefused("all voxels have the same value: the images are blank", code="blank")
     return voxels
 
@@ -161,8 +174,11 @@ def _bridge(voxels: NDArray[np.float32], order: Sequence[int | None]) -> None:
 
 
 def _flags(placed: Stack) -> tuple[str, ...]:
-    if not placed.missing:
-        return ()
-    return (
-        f"{placed.missing} of {len(placed.order)} slices were missing and were interpolated from their neighbours.",
-    )
+    flags = []
+    if placed.missing:
+        flags.append(
+            f"{placed.missing} of {len(placed.order)} slices were missing and were interpolated from their neighbours."
+        )
+    if placed.tilt:
+        flags.append(f"The gantry was tilted by {placed.tilt:.1f} degrees; the model saw the slices set upright.")
+    return tuple(flags)

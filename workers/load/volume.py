@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from workers.load.geometry import spacing_of
+
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
@@ -42,6 +44,6 @@ class Volume:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance in mm between slices, rows and columns."""
-        between, rows, columns = np.linalg.norm(self.affine[:3, :3], axis=0)
+        """Distance in mm between slices (along their normal), rows and columns."""
+        between, rows, columns = spacing_of(self.affine)
         return float(between), float(rows), float(columns)

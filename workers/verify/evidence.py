@@ -15,9 +15,12 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
     ParametricMapStorage,
     RLELossless,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
 
@@ -38,6 +41,9 @@ SOP_CLASSES = {
     roles.SR_COMPREHENSIVE: ComprehensiveSRStorage,
     roles.SR_DATA_COMPREHENSIVE: ComprehensiveSRStorage,
     roles.PM: ParametricMapStorage,
+    roles.SC: SecondaryCaptureImageStorage,
+    roles.PDF: EncapsulatedPDFStorage,
+    roles.KO: KeyObjectSelectionDocumentStorage,
 }
 COMPRESSED = {roles.SEG_LABELMAP: RLELossless}
 

@@ -17,13 +17,11 @@ from gateway.manifest import Manifest
 from workers.infer.output import QuantityMap
 from workers.load.masks import Labels
 from workers.load.volume import Volume
-from workers.verify import geometry, identity, numbers, outlines, references, report, segments
+from workers.verify import documents, geometry, identity, numbers, outlines, references, report, segments
 from workers.verify.evidence import Evidence, Result, read
 from workers.verify.maps import check_map
 
-ALWAYS = (roles.SEG, roles.SR)
-"""The roles that no result set may lack."""
-MANY = (roles.PM,)
+MANY = (roles.PM, roles.SC)
 """The roles that several objects may have."""
 
 
@@ -45,36 +43,33 @@ def verify(
     )
     _check_input(evidence)
     results = [read(described, Path(order.output_dir)) for described in objects]
-    _check_set(results, maps)
+    _check_set(results, evidence)
     for result in results:
         _check_any(result, evidence, results)
-    (segmentation,) = (result for result in results if result.role == roles.SEG)
-    _check_segmentation(segmentation, evidence)
-    segment_of = {str(item.TrackingUID): int(item.SegmentNumber) for item in segmentation.dataset.SegmentSequence}
+    segment_of: dict[str, int] = {}
+    for segmentation in (result for result in results if result.role == roles.SEG):
+        _check_segmentation(segmentation, evidence)
+        segment_of = {str(item.TrackingUID): int(item.SegmentNumber) for item in segmentation.dataset.SegmentSequence}
     for result in results:
-        if result.kind in (roles.SR, roles.SR_DATA):
-            _check_report(result, evidence, segment_of, segmentation)
-        elif result.role == roles.SEG_ALL_FRAMES:
-            _check_segmentation(result, evidence)
-        elif result.role == roles.SEG_LABELMAP:
-            _check_frames(result, evidence)
-            segments.check_segments(result, evidence)
-            segments.check_label_map(result, evidence)
+        _check_kind(result, evidence, results, segment_of)
     for result, found in zip((result for result in results if result.role == roles.PM), maps, strict=True):
         _check_frames(result, evidence)
         check_map(result, evidence, found)
     numbers.check_plausible(evidence)
 
 
-def _check_set(results: Sequence[Result], maps: tuple[QuantityMap, ...]) -> None:
+def _check_set(results: Sequence[Result], evidence: Evidence) -> None:
+    needed = {roles.SEG, roles.SR} if evidence.manifest.output.segments else {roles.SR}
     found = Counter(result.role for result in results)
     doubled = any(count > 1 for role, count in found.items() if role not in MANY)
-    if doubled or not set(ALWAYS) <= set(found) or found[roles.PM] != len(maps):
+    if doubled or not needed <= set(found) or found[roles.PM] != len(evidence.maps):
         raise GateRefused("result set: not one object for each role", code="result_set")
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
-        uids = [result.dataset.get(keyword) for result in results if result.role not in MANY or keyword[0:3] == "SOP"]
-        if len(set(uids)) < len(uids):
-            raise GateRefused(f"result set: two objects have the same {keyword}", code="uid_reused")
+    if len({result.dataset.SOPInstanceUID for result in results}) < len(results):
+        raise GateRefused("result set: two objects have the same SOP Instance UID", code="uid_reused")
+    if len({(result.role, result.dataset.SeriesInstanceUID) for result in results}) > len(
+        {result.dataset.SeriesInstanceUID for result in results}
+    ):
+        raise GateRefused("result set: objects of two kinds are in one series", code="uid_reused")
 
 
 def _check_input(evidence: Evidence) -> None:
@@ -84,14 +79,41 @@ def _check_input(evidence: Evidence) -> None:
 
 
 def _check_any(result: Result, evidence: Evidence, results: Sequence[Result]) -> None:
-    siblings = {
-        str(other.dataset.SOPInstanceUID): str(other.dataset.SOPClassUID) for other in results if other is not result
-    }
     identity.check_patient_and_study(result, evidence)
     identity.check_character_set(result, evidence)
     identity.check_own_uids(result, evidence)
     identity.check_algorithm(result, evidence)
-    references.check_references(result, evidence, siblings)
+    documents.check_no_patient_text(result, evidence)
+    references.check_references(result, evidence, _siblings(result, results))
+
+
+def _siblings(result: Result, results: Sequence[Result]) -> dict[str, str]:
+    """SOP Instance UID to SOP Class UID of the other objects of the set."""
+    return {
+        str(other.dataset.SOPInstanceUID): str(other.dataset.SOPClassUID) for other in results if other is not result
+    }
+
+
+def _check_kind(result: Result, evidence: Evidence, results: Sequence[Result], segment_of: dict[str, int]) -> None:
+    if result.kind in (roles.SR, roles.SR_DATA):
+        _check_report(result, evidence, segment_of, results)
+    elif result.role == roles.SEG_ALL_FRAMES:
+        _check_segmentation(result, evidence)
+    elif result.role == roles.SEG_LABELMAP:
+        _check_frames(result, evidence)
+        segments.check_segments(result, evidence)
+        segments.check_label_map(result, evidence)
+    elif result.role == roles.SC:
+        documents.check_picture(result, evidence)
+    elif result.role == roles.PDF:
+        documents.check_document(result, evidence)
+    elif result.role == roles.KO:
+        references.check_evidence(result, evidence, _series_of(results))
+        documents.check_index(result, evidence, _siblings(result, results))
+
+
+def _series_of(results: Sequence[Result]) -> dict[str, str]:
+    return {str(one.dataset.SOPInstanceUID): str(one.dataset.SeriesInstanceUID) for one in results}
 
 
 def _check_frames(result: Result, evidence: Evidence) -> None:
@@ -109,13 +131,17 @@ def _check_segmentation(result: Result, evidence: Evidence) -> None:
     segments.check_overlap(result, evidence)
 
 
-def _check_report(result: Result, evidence: Evidence, segment_of: dict[str, int], segmentation: Result) -> None:
+def _check_report(result: Result, evidence: Evidence, segment_of: dict[str, int], results: Sequence[Result]) -> None:
     report.check_document(result, evidence)
     references.check_predecessor(result, evidence)
+    references.check_evidence(result, evidence, _series_of(results))
+    if not evidence.manifest.output.segments:
+        report.check_statements(result, evidence)
+        return
     report.check_groups(result, evidence, segment_of)
     report.check_numbers(result, evidence, segment_of)
-    references.check_evidence(result, evidence)
     if result.kind == roles.SR:
         outlines.check_outlines(result, evidence, segment_of)
-    else:
-        report.check_segment_references(result, segmentation, segment_of)
+        return
+    (segmentation,) = (one for one in results if one.role == roles.SEG)
+    report.check_segment_references(result, segmentation, segment_of)

@@ -45,8 +45,11 @@ def check_series_references(result: Result, evidence: Evidence) -> None:
             raise result.refuse("no_series", "the series of a frame's source image is not listed")
 
 
-def check_evidence(result: Result, evidence: Evidence) -> None:
-    """PS3.3 C.17.2.3: every instance in the content tree is listed once, under this study and its right series."""
+def check_evidence(result: Result, evidence: Evidence, series_of: dict[str, str]) -> None:
+    """PS3.3 C.17.2.3: every instance in the content tree is listed once, under this study and its right series.
+
+    ``series_of`` maps SOP Instance UID to Series Instance UID for the objects of the result set.
+    """
     listed: dict[str, str] = {}
     for study in result.dataset.get("CurrentRequestedProcedureEvidenceSequence") or ():
         if study.get("StudyInstanceUID") != evidence.volume.first.StudyInstanceUID:
@@ -54,8 +57,9 @@ def check_evidence(result: Result, evidence: Evidence) -> None:
         for series in study.get("ReferencedSeriesSequence") or ():
             for item in series.get("ReferencedSOPSequence") or ():
                 listed[str(item.get("ReferencedSOPInstanceUID"))] = str(series.get("SeriesInstanceUID"))
-    if any(listed[uid] != evidence.volume.first.SeriesInstanceUID for uid in listed if uid in evidence.class_of):
-        raise result.refuse("unknown_series", "its evidence lists an image under another series")
+    images = dict.fromkeys(evidence.class_of, str(evidence.volume.first.SeriesInstanceUID))
+    if any(series != (images | series_of).get(uid, series) for uid, series in listed.items()):
+        raise result.refuse("unknown_series", "its evidence lists an instance under another series")
     for item in result.dataset.get("ContentSequence") or ():
         if not {instance for _, instance in referenced(item)} <= set(listed):
             raise result.refuse("no_evidence", "an instance of the content tree is not listed as evidence")

@@ -14,6 +14,7 @@ _REPORT, _MEASUREMENTS, _GROUP = ("126000", "DCM"), ("126010", "DCM"), ("125007"
 _TRACKING_ID, _TRACKING_UID = ("112039", "DCM"), ("112040", "DCM")
 _DEVICE_UID, _PROCEDURE = ("121012", "DCM"), ("121058", "DCM")
 _ALGORITHM, _FINDING, _SEGMENT = ("111001", "DCM"), ("121071", "DCM"), ("121191", "DCM")
+_CERTAINTY = ("111012", "DCM")
 AREA = ("42798000", "SCT")
 
 
@@ -61,6 +62,33 @@ def check_numbers(result: Result, evidence: Evidence, segment_of: dict[str, int]
                 raise result.refuse(
                     "numbers", f"{measurement.name.meaning} of segment {segment} is not what was measured"
                 )
+
+
+def check_statements(result: Result, evidence: Evidence) -> None:
+    """A report about the whole series: one group for each number, in their order, on one image of the input.
+
+    Of a classification the number is the certainty of the group's finding.
+    """
+    found = groups(result)
+    if len(found) != len(evidence.measurements) or len({tracking_uid(result, group) for group in found}) != len(found):
+        raise result.refuse("tracking", "measurement groups are not one for each number")
+    findings = {(spec.name.value, spec.name.scheme) for spec in evidence.manifest.output.findings}
+    for group, expected in zip(found, evidence.measurements, strict=True):
+        name = expected.name.value, expected.name.scheme
+        said = [code_of(item, "ConceptCodeSequence") for item in children(group, _FINDING)]
+        if said != [name] or not list(children(group, _ALGORITHM)):
+            raise result.refuse("group", "a measurement group lacks its finding or its algorithm")
+        items = numbers(group)
+        if len(items) != 1 or not _says(items[0], expected, _CERTAINTY if name in findings else name):
+            raise result.refuse("numbers", f"{expected.name.meaning} is not what the model said")
+        images = [
+            evidence.slice_at(target)
+            for place in items[0].get("ContentSequence") or ()
+            for image in place.get("ContentSequence") or ()
+            for target in image.get("ReferencedSOPSequence") or ()
+        ]
+        if len(images) != 1 or images[0] is None:
+            raise result.refuse("no_outline", "a number does not lie on exactly one image of the input")
 
 
 def check_segment_references(result: Result, segmentation: Result, segment_of: dict[str, int]) -> None:
@@ -116,11 +144,10 @@ def children(item: Dataset, name: tuple[str, str]) -> Iterator[Dataset]:
             yield child
 
 
-def _says(item: Dataset, measurement: MeasurementResult) -> bool:
+def _says(item: Dataset, measurement: MeasurementResult, name: tuple[str, str] | None = None) -> bool:
     value, unit = value_of(item)
-    name = measurement.name.value, measurement.name.scheme
     return (
-        code_of(item, "ConceptNameCodeSequence") == name
+        code_of(item, "ConceptNameCodeSequence") == (name or (measurement.name.value, measurement.name.scheme))
         and unit == (measurement.unit.value, measurement.unit.scheme)
         and math.isclose(value, measurement.value, rel_tol=1e-6, abs_tol=1e-9)
     )

@@ -4,30 +4,42 @@ import copy
 import dataclasses
 import hashlib
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
 from tests.support.result_set import AXIAL, CASES, IDENTITY, Case, result_set, written
 from workers.encode.objects import encode
+
+EVERY = ("seg", "sr", "sr-data", "sc", "pdf", "ko")
 
 
 def again(found, directory, **changes):
     """Encodes the same once more into another directory."""
     directory.mkdir()
     order = dataclasses.replace(found.order, output_dir=str(directory), **changes)
-    return encode(found.volume, found.labels, found.measurements, found.manifest, IDENTITY, order, found.maps)
+    kinds = {one.role for one in found.objects}
+    return encode(
+        found.volume,
+        found.labels,
+        found.measurements,
+        found.manifest,
+        IDENTITY,
+        order,
+        found.maps,
+        only=kinds,
+    )
 
 
 def test_files_are_as_described():
-    """Three roles, each with its digest, size and UIDs."""
+    """Every usual role, each object with its digest, size and UIDs."""
     found = written("axial")
-    assert [described.role for described in found.objects] == ["seg", "sr", "sr-data"]
-    for described in found.objects:
-        data = (Path(found.order.output_dir) / described.file).read_bytes()
-        dataset = found.read(described.role)
+    assert list(dict.fromkeys(one.role for one in found.objects)) == ["seg", "sr", "sr-data", "sc", "pdf", "ko"]
+    for described, path in zip(found.objects, found.paths(), strict=True):
+        data = path.read_bytes()
+        dataset = dcmread(path)
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (described.sha256, described.size)
         assert dataset.SOPInstanceUID == dataset.file_meta.MediaStorageSOPInstanceUID == described.sop_instance_uid
         assert (dataset.SeriesInstanceUID, dataset.SOPClassUID) == (described.series_uid, described.sop_class_uid)
@@ -45,14 +57,16 @@ def test_another_job_has_other_uids(tmp_path):
     found = written("axial")
     other = again(found, tmp_path / "other", job_id="f" * 32)
     uids = {uid for one in (*found.objects, *other) for uid in (one.sop_instance_uid, one.series_uid)}
-    assert len(uids) == 12
+    series = {one.series_uid for one in (*found.objects, *other)}
+    assert len(uids) == 2 * len(found.objects) + len(series)
+    assert len(series) == 12
 
 
 def test_content_date_is_the_orders():
     """Date and time of every object follow from the order alone, in the machine's zone."""
     found = written("axial")
     expected = time.strftime("%Y%m%d%H%M%S", time.localtime(found.order.content_time))
-    for role in ("seg", "sr", "sr-data"):
+    for role in EVERY:
         dataset = found.read(role)
         assert dataset.ContentDate + dataset.ContentTime == expected
         assert dataset.InstanceCreationDate + dataset.InstanceCreationTime == expected
@@ -69,7 +83,7 @@ def test_declared_time_zone_of_the_images_holds(tmp_path):
 def test_patient_and_study_are_the_sources(name):
     """The same in every object, in every group of the name."""
     found = written(name)
-    for role in ("seg", "sr", "sr-data"):
+    for role in EVERY:
         dataset = found.read(role)
         for keyword in (
             "PatientName",
@@ -84,7 +98,7 @@ def test_patient_and_study_are_the_sources(name):
 
 def test_algorithm_is_contributing_equipment():
     """IHE AIR: purpose 1630 of 99IHE, with the Device UID of the build."""
-    for role in ("seg", "sr", "sr-data"):
+    for role in EVERY:
         (item,) = written("axial").read(role).ContributingEquipmentSequence
         purpose = item.PurposeOfReferenceCodeSequence[0]
         assert (purpose.CodeValue, purpose.CodingSchemeDesignator) == ("1630", "99IHE")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
-from tests.support.result_set import AXIAL, CASES, Case, result_set, written
+from tests.support.result_set import AXIAL, CASES, UPRIGHT, Case, result_set, written
 
 EVERY = pytest.mark.parametrize("name", CASES)
 
@@ -33,7 +33,7 @@ def test_frames_lie_on_their_images(name):
     assert np.array_equal(rebuilt[real], found.labels[real])
 
 
-@EVERY
+@pytest.mark.parametrize("name", UPRIGHT)
 def test_highdicom_reads_the_mask_back_in_patient_space(name):
     """A reader that stacks frames by position alone finds every painted voxel at the same millimetre."""
     found = written(name)
@@ -95,7 +95,7 @@ def test_interpolated_slices_have_no_frame():
 @pytest.mark.parametrize("shape", [(9, 37, 43), (17, 35, 41), (9, 20, 44)])
 def test_pixel_data_of_odd_matrices_needs_no_padding_byte(tmp_path, shape):
     """A padding byte behind rows that do not end on a byte stops OHIF on Orthanc 1.10; empty frames are added where they can."""
-    found = result_set(tmp_path, Case(affine=AXIAL, shape=shape))
+    found = result_set(tmp_path, Case(roles=("seg", "sr"), affine=AXIAL, shape=shape))
     dataset = found.read("seg")
     bits = dataset.Rows * dataset.Columns * dataset.NumberOfFrames
     room = shape[0] * shape[1] * shape[2] % 16 == 0 or shape[0] >= 16
@@ -105,7 +105,7 @@ def test_pixel_data_of_odd_matrices_needs_no_padding_byte(tmp_path, shape):
 
 def test_thickness_of_the_source_is_kept_and_distance_is_measured(tmp_path):
     """2 mm thick slices every 3 mm; a header that lies about the distance is not believed."""
-    case = Case(affine=AXIAL, attributes={"SliceThickness": "2", "SpacingBetweenSlices": "1"})
+    case = Case(roles=("seg", "sr"), affine=AXIAL, attributes={"SliceThickness": "2", "SpacingBetweenSlices": "1"})
     shared = result_set(tmp_path, case).read("seg").SharedFunctionalGroupsSequence[0]
     measures = shared.PixelMeasuresSequence[0]
     assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (2, 3)
@@ -113,6 +113,6 @@ def test_thickness_of_the_source_is_kept_and_distance_is_measured(tmp_path):
 
 def test_padding_is_zero(tmp_path):
     """Where a padding byte cannot be avoided it holds nothing (PS3.5 8.1.1)."""
-    dataset = result_set(tmp_path, Case(affine=AXIAL, shape=(1, 37, 43))).read("seg")
+    dataset = result_set(tmp_path, Case(roles=("seg", "sr"), affine=AXIAL, shape=(1, 37, 43))).read("seg")
     assert len(dataset.PixelData) == 200  # 199 are used
     assert dataset.PixelData[-1] == 0

@@ -66,10 +66,10 @@ IN_BOTH = {
 
 @pytest.mark.parametrize("role", ["pm", "seg-labelmap"])
 @pytest.mark.parametrize("name", IN_BOTH)
-def test_misplaced(good, role, name):
+def test_misplaced(whole, role, name):
     """Nothing lies anywhere but on its image."""
     change, code = IN_BOTH[name]
-    assert refusal(good.changed(role, change)) == code
+    assert refusal(whole.changed(role, change)) == code
 
 
 def _one_number(dataset):
@@ -111,15 +111,15 @@ SPOILED_MAP = {
 
 
 @pytest.mark.parametrize("name", SPOILED_MAP)
-def test_spoiled_map(good, name):
+def test_spoiled_map(whole, name):
     """The numbers are the model's, and are called what the model calls them."""
     change, code = SPOILED_MAP[name]
-    assert refusal(good.changed("pm", change)) == code
+    assert refusal(whole.changed("pm", change)) == code
 
 
-def test_map_that_the_model_did_not_give(good):
+def test_map_that_the_model_did_not_give(whole):
     """Not one object for each map is no result set."""
-    assert refusal(dataclasses.replace(good, maps=())) == "result_set"
+    assert refusal(dataclasses.replace(whole, maps=())) == "result_set"
 
 
 def _exchanged_labels(dataset):
@@ -143,12 +143,12 @@ SPOILED_LABEL_MAP = {
 
 
 @pytest.mark.parametrize("name", SPOILED_LABEL_MAP)
-def test_spoiled_label_map(good, name):
+def test_spoiled_label_map(whole, name):
     """A label map is judged as the binary form is."""
     change, code = SPOILED_LABEL_MAP[name]
-    assert refusal(good.changed("seg-labelmap", change)) == code
+    assert refusal(whole.changed("seg-labelmap", change)) == code
 
 
-def test_overlap_is_declared(good):
+def test_overlap_is_declared(whole):
     """Whether segments overlap decides how viewers paint them."""
-    assert refusal(good.changed("seg", lambda d: setattr(d, "SegmentsOverlap", "YES"))) == "overlap"
+    assert refusal(whole.changed("seg", lambda d: setattr(d, "SegmentsOverlap", "YES"))) == "overlap"

@@ -1,0 +1,148 @@
+"""Slices as people see them: in the images' own window, with outlines of what was found, in square pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from workers.encode.source import Source
+
+MOST_SLICES = 6
+_FILL = 0.18  # opacity of the inside: what is under it must stay readable
+_LINE = 2  # pixels
+_BLEND = (np.arange(256) * (1 - _FILL)).astype(np.uint8)
+
+RGB = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One slice, drawn."""
+
+    slice: int
+    pixels: RGB  # (rows, columns, 3)
+    left: str  # which side of the patient is where: R, L, A, P, H, F or two of them
+    top: str
+    right: str
+    bottom: str
+
+    @property
+    def rows(self) -> int:
+        """Height in pixels."""
+        return len(self.pixels)
+
+    @property
+    def columns(self) -> int:
+        """Width in pixels."""
+        return len(self.pixels[0])
+
+
+def key_slices(source: Source, most: int = MOST_SLICES) -> tuple[int, ...]:
+    """Real slices to show, in the order of the stack: where each segment is largest, then an even choice of the others.
+
+    Where nothing was found: the middle.
+    """
+    real = list(source.real_slices)
+    counts = source.masks.counts[real]
+    found = [spec.number for spec in source.segments if counts[:, spec.number].any()]
+    if not found:
+        return (real[len(real) // 2],)
+    chosen = dict.fromkeys(real[int(counts[:, number].argmax())] for number in found)
+    painted = [index for index, row in zip(real, counts, strict=True) if row[1:].any()]
+    for part in np.linspace(0.1, 0.9, max(most - len(chosen), 0)):
+        chosen.setdefault(painted[round(part * (len(painted) - 1))])
+    return tuple(sorted(list(chosen)[:most]))
+
+
+def draw(source: Source, index: int, size: int) -> Picture:
+    """A real slice with its longer side ``size`` pixels long."""
+    _, between_rows, between_columns = source.volume.spacing
+    rows, columns = source.masks.shape[1:]
+    scale = size / max(rows * between_rows, columns * between_columns)
+    shape = max(1, round(columns * between_columns * scale)), max(1, round(rows * between_rows * scale))
+    pixels = np.repeat(_resized(_grey(source, index), shape)[..., None], 3, axis=2)
+    for number in source.masks.present(index):
+        mask = _resized(source.masks.on(index, number) * np.uint8(255), shape) > 127
+        colour = np.array(srgb(source.segments[number - 1].cielab), np.uint8)
+        pixels[mask] = _BLEND[pixels[mask]] + (_FILL * colour).astype(np.uint8)
+        pixels[mask & ~_eroded(mask)] = colour
+    left, top, right, bottom = _sides(source.volume.affine)
+    return Picture(slice=index, pixels=pixels, left=left, top=top, right=right, bottom=bottom)
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    inside = mask
+    for _ in range(_LINE):
+        padded = np.pad(inside, 1)
+        inside = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return inside
+
+
+def srgb(cielab: tuple[float, float, float]) -> tuple[int, int, int]:
+    """CIELab under D50, as DICOM has it (PS3.3 C.10.7.1.1), to sRGB; what no screen can show is clipped."""
+    lightness, a, b = cielab
+    middle = (lightness + 16) / 116
+    x, y, z = (
+        white * (t**3 if t > 6 / 29 else 3 * (6 / 29) ** 2 * (t - 4 / 29))
+        for white, t in zip((0.96422, 1.0, 0.82521), (middle + a / 500, middle, middle - b / 200), strict=True)
+    )
+    linear = (  # D50 XYZ to linear sRGB, Bradford-adapted
+        3.1338561 * x - 1.6168667 * y - 0.4906146 * z,
+        -0.9787684 * x + 1.9161415 * y + 0.0334540 * z,
+        0.0719453 * x - 0.2289914 * y + 1.4052427 * z,
+    )
+    red, green, blue = (round(255 * _gamma(min(max(value, 0.0), 1.0))) for value in linear)
+    return red, green, blue
+
+
+def _gamma(value: float) -> float:
+    return float(12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055)
+
+
+def _grey(source: Source, index: int) -> RGB:
+    values = source.volume.voxels[index]
+    header = source.volume.headers[index]
+    low, high = _window(header) or _usual(source.volume.voxels)
+    grey: RGB = (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255).round().astype(np.uint8)
+    return grey
+
+
+def _window(header: Dataset | None) -> tuple[float, float] | None:
+    """The first window that an image asks for (PS3.3 C.11.2.1.2), as lowest and highest value; None without a valid one."""
+    try:
+        centre, width = (
+            float(np.atleast_1d(np.asarray(header.get(keyword), dtype=object))[0]) if header is not None else math.nan
+            for keyword in ("WindowCenter", "WindowWidth")
+        )
+    except (TypeError, ValueError, IndexError):
+        return None
+    if not (math.isfinite(centre) and math.isfinite(width) and width > 0):
+        return None
+    return centre - width / 2, centre + width / 2
+
+
+def _usual(voxels: NDArray[np.float32]) -> tuple[float, float]:
+    """All but the darkest and brightest few voxels of every fourth in each direction."""
+    low, high = np.percentile(voxels[::2, ::4, ::4], (1, 99.5))
+    return float(low), float(high)
+
+
+def _resized(plane: RGB, shape: tuple[int, int]) -> RGB:
+    return np.asarray(Image.fromarray(plane).resize(shape, Image.Resampling.BILINEAR))
+
+
+def _sides(affine: NDArray[np.float64]) -> tuple[str, str, str, str]:
+    """Letters for left, top, right and bottom of a slice as stored (PS3.3 C.7.6.1.1.1)."""
+    along_row, along_column = affine[:3, 2], affine[:3, 1]
+    return _letters(-along_row), _letters(-along_column), _letters(along_row), _letters(along_column)
+
+
+def _letters(direction: NDArray[np.float64]) -> str:
+    parts = direction / np.linalg.norm(direction)
+    order = np.argsort(-np.abs(parts))
+    return "".join("LPH"[axis] if parts[axis] > 0 else "RAF"[axis] for axis in order if abs(parts[axis]) > 0.25)[:2]

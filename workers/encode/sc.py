@@ -1,0 +1,127 @@
+"""Key slices to Secondary Capture images (PS3.3 A.8): colour, burned in, for viewers that show nothing else.
+
+What is burned in names the model and its findings, never the patient: viewers write the patient beside every image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from gateway.domain.roles import SC
+from workers.encode.codes import concept_item
+from workers.encode.file import copy_body_part
+from workers.encode.picture import Picture, draw, key_slices, srgb
+from workers.encode.plain import begin
+from workers.encode.source import Source
+from workers.encode.typeset import pictures
+from workers.encode.words import caption, unit, value
+
+SERIES_NUMBER = 9004
+_SIZE = 768  # pixels of a slice's longer side
+_PANEL = 336  # pixels beside it
+_LEGEND = 9  # segments that a panel has room for
+
+
+def build_sc(source: Source) -> Iterator[Dataset]:
+    """One image for each key slice, in the order of the stack."""
+    drawn = [draw(source, index, _SIZE) for index in key_slices(source)]
+    pages = pictures("overlay", _overlay(source, drawn))
+    for number, (picture, page) in enumerate(zip(drawn, pages, strict=True), start=1):
+        yield _image(source, number, picture, _composed(picture, page))
+
+
+def _image(source: Source, number: int, picture: Picture, pixels: NDArray[np.uint8]) -> Dataset:
+    description = f"AI, not verified: key slices, {source.manifest.title}"
+    result = begin(source, SC, SecondaryCaptureImageStorage, "OT", SERIES_NUMBER, description, number)
+    result.ConversionType = "WSD"
+    result.ImageType = ["DERIVED", "SECONDARY"]
+    result.PatientOrientation = [picture.right, picture.bottom]
+    result.BurnedInAnnotation = "NO"  # PS3.3 C.7.6.1.1.5: of text that identifies the patient
+    result.DerivationDescription = "Slice with AI result burned in, not verified, not for measuring"
+    result.SourceImageSequence = [_source_image(source, picture.slice)]
+    result.LossyImageCompression = source.references[0].get("LossyImageCompression", "00")
+    result.SamplesPerPixel, result.PhotometricInterpretation, result.PlanarConfiguration = 3, "RGB", 0
+    result.Rows, result.Columns = pixels.shape[:2]
+    result.BitsAllocated = result.BitsStored = 8
+    result.HighBit, result.PixelRepresentation = 7, 0
+    result.PixelData = pixels.tobytes()
+    result["PixelData"].VR = "OB"
+    copy_body_part(result, source)
+    return result
+
+
+def _source_image(source: Source, index: int) -> Dataset:
+    image, frame = source.reference_of(index), source.volume.frame_number(index)
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+    if frame is not None:
+        item.ReferencedFrameNumber = frame
+    item.PurposeOfReferenceCodeSequence = [concept_item(codes.DCM.SourceImageForImageProcessingOperation)]
+    return item
+
+
+def _composed(picture: Picture, page: Image.Image) -> NDArray[np.uint8]:
+    """The text over the picture, which stands in the middle of the part beside the panel."""
+    canvas = Image.new("RGBA", page.size, (0, 0, 0, 255))
+    left, top = (page.width - _PANEL - picture.columns) // 2, (page.height - picture.rows) // 2
+    canvas.paste(Image.fromarray(picture.pixels), (left, top))
+    canvas.alpha_composite(page)
+    return np.asarray(canvas.convert("RGB"))
+
+
+def _overlay(source: Source, drawn: list[Picture]) -> dict[str, Any]:
+    identity = source.identity
+    return {
+        "width": _SIZE + _PANEL,
+        "height": _SIZE,
+        "picture_width": _SIZE,
+        "panel_width": _PANEL,
+        "title": source.manifest.title,
+        "remarks": list(source.remarks)[:4],
+        "facts": [
+            f"{identity.name} {identity.version}",
+            identity.manufacturer,
+            f"{source.moment:%Y-%m-%d %H:%M}, job {source.order.job_id[:8]}",
+            "Not for measuring; see the segmentation.",
+        ],
+        "pages": [_page(source, picture) for picture in drawn],
+    }
+
+
+def _page(source: Source, picture: Picture) -> dict[str, Any]:
+    here = set(source.masks.present(picture.slice))
+    first = sorted(source.segments, key=lambda spec: (spec.number not in here, spec.number))
+    return {
+        "left": picture.left,
+        "top": picture.top,
+        "right": picture.right,
+        "bottom": picture.bottom,
+        "caption": caption(source, picture.slice),
+        "segments": [
+            {
+                "label": spec.label,
+                "colour": "#{:02x}{:02x}{:02x}".format(*srgb(spec.cielab)),
+                "here": spec.number in here,
+                "lines": [
+                    f"{found.name.meaning}: {value(found)} {unit(found)}"
+                    for found in source.measurements
+                    if found.segment == spec.number
+                ][:3],
+            }
+            for spec in first[:_LEGEND]
+        ]
+        + [
+            {"label": found.name.meaning, "colour": "#ffffff", "here": True, "lines": [f"{value(found)} {unit(found)}"]}
+            for found in source.measurements
+            if found.segment is None
+        ][:_LEGEND],
+        "more": f"and {len(first) - _LEGEND} more" if len(first) > _LEGEND else "",
+    }

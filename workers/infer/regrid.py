@@ -1,0 +1,49 @@
+"""Labels on a grid of the model's own, back on the grid of the images: by geometry, never by array order."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gateway.domain.errors import ModelOutputInvalid
+
+_SAME = 0.05  # of a voxel
+
+
+def same_grid(affine: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether both put all corners of a block into the same places, to a twentieth of a voxel."""
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)], float) * [*(np.array(shape) - 1), 1]
+    apart = np.linalg.norm(((affine - other) @ corners.T)[:3], axis=0).max()
+    return bool(apart <= _SAME * np.linalg.norm(other[:3, :3], axis=0).min())
+
+
+def regrid(
+    values: NDArray[np.generic], affine: NDArray[np.float64], target: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.generic]:
+    """Values (channels, i, j, k) of a grid on another of ``shape``: the nearest value; 0 outside.
+
+    Both affines go from index to the same millimetres. Raises ModelOutputInvalid (`output_grid`) where the grids do not meet:
+    labels that lie elsewhere are no labels of these images.
+    """
+    try:
+        to_source = np.linalg.inv(affine) @ target
+    except np.linalg.LinAlgError:
+        raise ModelOutputInvalid("the model's labels lie on no grid in space", code="output_grid") from None
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)], float) * [*(np.array(shape) - 1), 1]
+    reached = (to_source @ corners.T)[:3]
+    limits = np.array(values.shape[1:])[:, None] - 0.5
+    if (
+        not np.isfinite(reached).all()
+        or (reached.max(axis=1, keepdims=True) < -0.5).any()
+        or (reached.min(axis=1, keepdims=True) > limits).any()
+    ):
+        raise ModelOutputInvalid("the model's labels lie outside of the images", code="output_grid")
+    return np.stack(
+        [
+            ndimage.affine_transform(
+                channel, to_source[:3, :3], to_source[:3, 3], output_shape=shape, order=0, mode="grid-constant", cval=0
+            )
+            for channel in values
+        ]
+    )
