@@ -51,6 +51,7 @@ bench-hl7: setup ## HL7 over MLLP
 	@$(BIN)/python -m tests.benchmarks.hl7
 
 bench: setup ## performance beside peers, as ratios
+	@$(BIN)/pip install --quiet itk==5.4.7 # a peer; nothing else needs it
 	@$(BIN)/python -m tests.benchmarks
 
 bench-infer: setup ## the shipped model beside MONAI alone, and options of speed with what they change
