@@ -18,6 +18,7 @@ _LONGEST_HEAD = 8192  # bytes of MSH that are looked at
 _BOM = b"\xef\xbb\xbf"
 _BATCH = (b"FHS", b"BHS", b"FTS", b"BTS")
 _UNKNOWN = "?"
+_ESCAPE = b"\x1b"  # switches character sets in ISO 2022
 
 
 class MessageUnreadable(PeerError):
@@ -107,6 +108,8 @@ def _first_lines(raw: bytes) -> list[bytes]:
 def _decoded_head(line: bytes) -> Head:
     """MSH by the character set that it names itself; the names of applications may be written in it."""
     plain = _head(line.decode("latin-1"), "latin-1")
+    if line.isascii() and _ESCAPE not in line:
+        return plain  # the same in every character set that is read here
     for codec in (plain.codec,) if plain.codec not in ("", _UNKNOWN) else (*SHARES_DELIMITERS, "utf-8"):
         try:
             head = _head(line.decode(codec), codec)
