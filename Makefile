@@ -59,3 +59,10 @@ bench-infer: setup ## the shipped model beside MONAI alone, and options of speed
 
 clean:
 	rm -rf $(VENV) demo-output data
+
+.PHONY: bench-receive soak
+bench-receive: setup ## receiving beside DCMTK and Orthanc: speed, memory, and what is lost (half an hour; root for power cuts)
+	@$(BIN)/python -m tests.benchmarks.receive
+
+soak: setup ## many small instances while the gateway is killed again and again: SOAK="--instances 100000"
+	@$(BIN)/python -m tests.benchmarks.soak $(SOAK)

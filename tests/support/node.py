@@ -20,6 +20,7 @@ from pynetdicom.sop_class import Verification
 from gateway.domain.ids import InstanceUID
 from gateway.receive.dimse import DimseNode
 from gateway.receive.receiver import Receiver
+from gateway.receive.service import DimseService
 from gateway.receive.settings import DicomSettings
 from gateway.store.spool import LocalSpool
 from tests.support.ledgers import make_ledger
@@ -31,9 +32,9 @@ EXPLICIT = [build_context(MRImageStorage, ExplicitVRLittleEndian)]
 class Site:
     """A node that listens on a free port, with everything behind it."""
 
-    def __init__(self, directory: Path, settings: DicomSettings) -> None:
+    def __init__(self, directory: Path, settings: DicomSettings, services: Sequence[DimseService] = ()) -> None:
         self.ledger, self.spool = make_ledger(directory), LocalSpool(directory / "spool")
-        self.node = DimseNode(Receiver(self.spool, self.ledger, MovedClock(), settings), settings)
+        self.node = DimseNode(Receiver(self.spool, self.ledger, MovedClock(), settings), settings, services)
         self.node.start()
         self.port = self.node.port
 

@@ -1,0 +1,195 @@
+"""Hilum, DCMTK's storescp and Orthanc as receivers to measure: started, killed and asked what they have kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import yaml
+from pydicom.filereader import read_file_meta_info
+
+from gateway import bootstrap
+from gateway.commands.orthanc import DemoOrthanc, free_port
+from gateway.commands.serve import STATUS_FILE
+from gateway.domain.errors import NotFound
+from gateway.domain.ids import StudyUID
+from gateway.settings import read_settings
+from tests.support.series import dataset_sha256
+
+# Without these two, DCMTK and Orthanc wait 40 ms for each instance.
+FAST = {"TCP_NODELAY": "1", "TCP_BUFFER_LENGTH": "262144"}
+
+Stored = dict[str, str]  # SOP Instance UID to SHA-256 of the dataset
+
+
+class Receiver:
+    """One receiver with its folder."""
+
+    name = ""
+    with_children = False  # whether its child processes do its work
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        """Begins to listen."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Ends in good order."""
+        self.process.terminate()
+        self.process.wait()
+
+    def stored(self) -> Stored:
+        """What it has kept, looked up after it has ended."""
+        raise NotImplementedError
+
+    @property
+    def process(self) -> psutil.Process:
+        """The process that receives."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """SIGKILL to it and all its children."""
+        everyone = [self.process, *self.process.children(recursive=True)]
+        for one in everyone:
+            one.kill()
+        psutil.wait_procs(everyone, timeout=10)
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        times = self.process.cpu_times()
+        children = times.children_user + times.children_system if self.with_children else 0.0
+        return float(times.user + times.system + children)
+
+    def memory(self) -> int:
+        """Bytes in memory now."""
+        members = [self.process, *(self.process.children(recursive=True) if self.with_children else [])]
+        return sum(_rss(one) for one in members)
+
+
+class Hilum(Receiver):
+    """`hilum gateway` as a site runs it."""
+
+    name, durability = "Hilum", "full"
+
+    def start(self) -> None:
+        data, config = self.folder / "data", self.folder / "hilum.yaml"
+        dicom = {"port": self.port, "durability": self.durability, "refuse_new_below": 0.0, "refuse_all_below": 0.0}
+        config.write_text(yaml.safe_dump({"data_dir": str(data), "dicom": dicom}), encoding="utf-8")
+        (data / STATUS_FILE).unlink(missing_ok=True)
+        with (self.folder / "log").open("ab") as output:
+            command = [sys.executable, "-m", "gateway.cli", "gateway", "--config", str(config)]
+            self._process = psutil.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        _wait(lambda: (data / STATUS_FILE).exists())
+
+    @property
+    def process(self) -> psutil.Process:
+        return self._process
+
+    def stored(self) -> Stored:
+        settings = read_settings(self.folder / "hilum.yaml")
+        ledger, spool = bootstrap.make_ledger(settings), bootstrap.make_spool(settings)
+        found: Stored = {}
+        for study in ledger.list_studies(100_000):
+            for item in ledger.study(StudyUID(study["uid"])).instances:
+                try:
+                    found[item.header.sop_instance_uid] = dataset_sha256(spool.path(item.file))
+                except (NotFound, ValueError, OSError):
+                    continue  # not there, or not a file any more
+        ledger.close()
+        return found
+
+
+class HilumOs(Hilum):
+    """The same without waiting for the disk."""
+
+    name, durability = "Hilum, durability: os", "os"
+
+
+class Storescp(Receiver):
+    """DCMTK, a process for each association, bytes as they come."""
+
+    name, with_children = "DCMTK storescp", True
+
+    def start(self) -> None:
+        (self.folder / "files").mkdir(exist_ok=True)
+        command = ["storescp", "--fork", "+B", "-od", str(self.folder / "files"), str(self.port)]
+        self._process = psutil.Popen(command, env=os.environ | FAST)
+        _wait(lambda: subprocess.run(["echoscu", "127.0.0.1", str(self.port)], capture_output=True).returncode == 0)
+
+    @property
+    def process(self) -> psutil.Process:
+        return self._process
+
+    def stored(self) -> Stored:
+        found: Stored = {}
+        for path in (self.folder / "files").iterdir():
+            try:
+                found[str(read_file_meta_info(path).MediaStorageSOPInstanceUID)] = dataset_sha256(path)
+            except Exception:  # noqa: BLE001, S112 - whatever a torn file makes of a reader
+                continue
+        return found
+
+
+class Orthanc(Receiver):
+    """Orthanc with the configuration that ships with Hilum."""
+
+    name = "Orthanc"
+
+    def start(self) -> None:
+        os.environ.update(FAST)
+        self._orthanc = DemoOrthanc(self.folder, 1)
+        self._orthanc.start()
+        self.port = self._orthanc.dicom_port
+        assert self._orthanc._process is not None
+        self._own = psutil.Process(self._orthanc._process.pid)
+
+    @property
+    def process(self) -> psutil.Process:
+        return self._own
+
+    def stop(self) -> None:
+        self._orthanc.stop()
+
+    def stored(self) -> Stored:
+        self.start()
+        found: Stored = {}
+        file = self.folder / "read.dcm"
+        for item in json.loads(self._get("/instances?expand")):
+            try:
+                file.write_bytes(self._get(f"/instances/{item['ID']}/file"))
+                found[item["MainDicomTags"]["SOPInstanceUID"]] = dataset_sha256(file)
+            except Exception:  # noqa: BLE001, S112 - as above
+                continue
+        self.stop()
+        return found
+
+    def _get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self._orthanc.url + path, timeout=60) as answer:  # noqa: S310 - our own
+            return bytes(answer.read())
+
+
+RECEIVERS: tuple[type[Receiver], ...] = (Hilum, HilumOs, Storescp, Orthanc)
+
+
+def _rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the receiver does not start"
+        time.sleep(0.05)  # between two looks; the condition ends the wait
