@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
+from starlette.types import ASGIApp
 
 from gateway.admitted import check_accepted, check_pin
 from gateway.deliver.commitment import CommitmentReports, StorageCommitment
@@ -56,6 +57,10 @@ from gateway.route.selection import Model, RoutingRule, matching, unmet
 from gateway.settings import Destination, Settings
 from gateway.store.ledger import SqlLedger, open_ledger
 from gateway.store.spool import LocalSpool
+from gateway.web.access import read_tokens
+from gateway.web.app import Parts, make_app
+from gateway.web.pages import default_directory
+from gateway.web.pixels import PixelTool
 
 
 class SystemClock:
@@ -306,6 +311,22 @@ def make_node(
     )
     services: list[DimseService] = [commitment, PerformedProcedureSteps(ledger)]
     return DimseNode(Receiver(spool, ledger, clock, settings.dicom), settings.dicom, services)
+
+
+def make_web(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> tuple[ASGIApp, PixelTool]:
+    """The web application, and the decoding processes to close after it; raises ConfigurationError."""
+    scratch = settings.data_dir / "web"
+    scratch.mkdir(parents=True, exist_ok=True)
+    parts = Parts(
+        settings=settings.http,
+        archive=ledger,
+        spool=spool,
+        receiver=Receiver(spool, ledger, SystemClock(), settings.dicom),
+        tokens=read_tokens(settings.http.tokens_file),
+        scratch=scratch,
+        viewer=settings.http.viewer_dir or default_directory(),
+    )
+    return make_app(parts)
 
 
 def make_pacs(destination: DicomDestination | DicomwebDestination, ae_title: str) -> Pacs:

@@ -20,12 +20,14 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The bundles a site can run.", no_args_is_help=True)
 jobs_app = typer.Typer(invoke_without_command=True)
+viewer_app = typer.Typer(help="The viewer OHIF.")
 config_app = typer.Typer(help="The configuration file.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(config_app, name="config")
 hl7_app = typer.Typer(help="HL7 v2 by hand, for interface analysts.", no_args_is_help=True)
 app.add_typer(hl7_app, name="hl7")
+app.add_typer(viewer_app, name="viewer", invoke_without_command=True)
 
 Config = Annotated[
     Path | None,
@@ -58,6 +60,40 @@ def worker(config: Config = None) -> None:
     from gateway.commands.serve import run_worker
 
     raise typer.Exit(run_worker(config))
+
+
+@app.command()
+def web(
+    config: Config = None,
+    inherited: Annotated[int | None, typer.Option(hidden=True, help="Descriptor of a port of our parent's.")] = None,
+) -> None:
+    """DICOMweb and the viewer's pages alone."""
+    from gateway.commands.web import web as run
+
+    run(config, inherited)
+
+
+@viewer_app.callback()
+def viewer(
+    context: typer.Context,
+    config: Config = None,
+    dicomweb: Annotated[
+        str, typer.Option(help="DICOMweb of another archive, for example http://127.0.0.1:8042/dicom-web.")
+    ] = "",
+) -> None:
+    """The viewer OHIF on what Hilum holds, or on another archive's DICOMweb."""
+    if context.invoked_subcommand is None:
+        from gateway.commands.viewer import view
+
+        view(config, dicomweb)
+
+
+@viewer_app.command("install")
+def viewer_install(config: Config = None) -> None:
+    """Gets OHIF from npm, by version and digest, and keeps of it what is needed."""
+    from gateway.commands.viewer import install_viewer
+
+    print(install_viewer(config))
 
 
 @app.command()

@@ -19,18 +19,10 @@ from gateway.report.settings import EhrDestination, FhirDestination, Hl7Destinat
 from gateway.route.rules import compile_expression
 from gateway.route.settings import ModelEntry, Name, Rule
 from gateway.submit.settings import BrokerSettings, JobSettings
+from gateway.web.settings import HttpSettings
 
 _KINDS = ("dicom", "dicomweb", "hl7", "fhir")
 _DEEPEST = 20  # levels of the file that are looked at; the deepest key has 4
-
-
-class HttpSettings(BaseModel):
-    """Where pages and DICOMweb will be served."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
 
 
 class LedgerSettings(BaseModel):
@@ -236,6 +228,7 @@ _FIXES = {
 
 _FORMS = {
     ("dicom", "url"): "write http://HOST:PORT/PATH without user, password and query",
+    ("http", "public_url"): "write https://HOST, as clients see it",
     ("ledger", "url"): "write sqlite, or postgresql+psycopg://USER@HOST/DATABASE",
     ("broker", "url"): "write embedded, or redis://HOST:6379/0",
     ("destinations", "url"): "write http://HOST:PORT/PATH without user, password and query",

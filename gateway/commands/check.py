@@ -27,6 +27,10 @@ from gateway.store.lock import is_held
 from gateway.submit.broker import broker_state
 from gateway.submit.embedded import EmbeddedBroker, find_server
 from gateway.tls import server_context
+from gateway.web import server
+from gateway.web.access import read_tokens
+from gateway.web.links import DICOMWEB, public_url
+from gateway.web.pages import Viewer, default_directory
 
 _FIXES = {
     "dicom": "is it running, do host, port and AE title match, does it know our AE title?",
@@ -67,6 +71,8 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("dicom node", lambda: _node(settings), "stop the other program, or set dicom.port")
     if settings.hl7 is not None:
         yield _try("hl7", lambda: _hl7(settings), "stop the other program, set hl7.port, or mend hl7.tls")
+    yield _try("http", lambda: _http(settings), "stop the other program, or set http.port")
+    yield _try("viewer", lambda: _viewer(settings), "run `hilum viewer install`, or set http.viewer_dir")
     yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
     yield _try("sandbox", _sandbox, "let the container or the kernel offer it: see docs/sandbox.md")
     for name in settings.models:
@@ -165,6 +171,24 @@ def _hl7(settings: Settings) -> str:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((hl7.host, hl7.port))
     return f"can listen on {hl7.host}:{hl7.port}{' with TLS' if hl7.tls else ''}"
+
+
+def _http(settings: Settings) -> str:
+    read_tokens(settings.http.tokens_file)
+    base = public_url(settings.http)
+    if is_held(settings.data_dir):
+        return f"DICOMweb is served at {base}{DICOMWEB}"
+    server.listen(settings.http).close()
+    return f"DICOMweb can be served at {base}{DICOMWEB}"
+
+
+def _viewer(settings: Settings) -> str:
+    directory = settings.http.viewer_dir or default_directory()
+    if Viewer(directory).installed:
+        return f"OHIF is in {directory}"
+    if settings.http.viewer_dir:
+        raise ConfigurationError(f"OHIF is not in {directory}")
+    return "OHIF is not installed; `hilum viewer install` would do it"
 
 
 def _model(settings: Settings, name: str) -> str:

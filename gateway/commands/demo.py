@@ -24,7 +24,7 @@ from rich.table import Table
 from gateway import bootstrap
 from gateway.commands.orthanc import DemoOrthanc, find_orthanc, free_port
 from gateway.commands.send import find_objects, send_objects
-from gateway.commands.serve import STATUS_FILE
+from gateway.commands.status import STATUS_FILE, served_at
 from gateway.deliver.orthanc import OrthancAdmin
 from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.job import Verdict
@@ -32,6 +32,7 @@ from gateway.domain.states import JobState
 from gateway.settings import read_settings
 from gateway.store.ledger import SqlLedger
 from gateway.testing import FakeEhr
+from gateway.web.links import viewer_link
 
 MODEL = "brain-mask"
 GOOD_DICE = 0.93
@@ -113,6 +114,7 @@ def _write_config(demo: _Demo, dicom_port: int, ehr_port: int, orthanc: DemoOrth
     site = {
         "data_dir": str(demo.data),
         "dicom": {"port": dicom_port},
+        "http": {"port": free_port()},
         "destinations": destinations,
         "models": {MODEL: {"bundle": "builtin:brain_mask"}},
         "rules": [rule],
@@ -180,6 +182,10 @@ def _judge(
     there = f"{len(in_orthanc)} objects in the PACS, {len(messages)} HL7 message acknowledged"
     demo.say(f"\ndelivered  {delivered} of {len(story['deliveries'])}: {there}")
     demo.say(f"look at    {demo.output / 'results'}: overlay.png, seg.dcm, sr.dcm, oru.hl7")
+    link = viewer_link(
+        served_at(read_settings(demo.output / "hilum.yaml")), story["study"]["uid"], job["outcome"]["objects"]
+    )
+    demo.say(f"viewer     hilum serve --config {demo.output / 'hilum.yaml'}, then {link}")
     demo.say(f"again      hilum explain {story['study']['uid']} --config {demo.output / 'hilum.yaml'}")
     complete = delivered == len(story["deliveries"]) and len(messages) == 1
     return bool(complete and score["dice"] >= GOOD_DICE)

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from gateway import bootstrap
+from gateway.commands.status import STATUS_FILE
+from gateway.commands.web import WebProcess
 from gateway.domain.errors import HilumError
 from gateway.observe.logs import configure, log
 from gateway.pipeline import Pipeline
@@ -28,7 +30,6 @@ from gateway.submit.embedded import EmbeddedBroker, die_with_parent
 _ROUND, _SHORTEST = 0.2, 0.01  # seconds between rounds of the pipeline, at most and at least
 _WORKER_GRACE = 15.0  # seconds a worker gets to give its job back
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds before a dead worker is started again
-STATUS_FILE = "serve.json"
 
 
 def serve(config: Path | None, *, workers: int = 1) -> None:
@@ -55,6 +56,8 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
             stack.callback(inquirer.stop)
         inbox = bootstrap.make_inbox(settings, ledger, spool)
         pipeline = bootstrap.make_pipeline(settings, ledger, spool, bell, inquiries, inbox)
+        web = WebProcess(config, settings.http)
+        stack.callback(web.stop)
         reporter = bootstrap.make_reporter(settings, ledger, spool)
         reporter.start()
         stack.callback(reporter.stop)
@@ -65,6 +68,7 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         if listener is not None:
             listener.start()
             stack.callback(listener.stop)
+        web.start()
         for dispatcher in bootstrap.make_dispatchers(settings, ledger, spool):
             dispatcher.start()
             stack.callback(dispatcher.stop)
@@ -72,12 +76,13 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         for member in crew:
             member.start()
             stack.callback(member.stop)
-        status = _Status(settings, node.port, listener.port if listener else 0, broker, crew)
+        ports = {"dicom_port": node.port, "hl7_port": listener.port if listener else 0, "http_port": web.port}
+        status = _Status(settings, ports, web, broker, crew)
         stack.callback(status.remove)
         status.write()
-        log().info("ready", dicom_port=node.port, workers=workers)
+        log().info("ready", **ports, workers=workers)
         rounds = _Rounds(stop, wake, pipeline)
-        _run(rounds, settings, [pipeline.take_back_lost], [broker, *crew], status)
+        _run(rounds, settings, [pipeline.take_back_lost], [broker, web, *crew], status)
         log().info("stopping")
 
 
@@ -150,16 +155,21 @@ class _Status:
     """Which processes and ports there are, for people and for tests."""
 
     def __init__(
-        self, settings: Settings, port: int, hl7_port: int, broker: EmbeddedBroker | None, crew: list[WorkerProcess]
+        self,
+        settings: Settings,
+        ports: dict[str, int],
+        web: WebProcess,
+        broker: EmbeddedBroker | None,
+        crew: list[WorkerProcess],
     ) -> None:
         self._file = settings.data_dir / STATUS_FILE
-        self._port, self._hl7_port, self._broker, self._crew = port, hl7_port, broker, crew
+        self._ports, self._web, self._broker, self._crew = ports, web, broker, crew
 
     def write(self) -> None:
         values = {
             "pid": os.getpid(),
-            "dicom_port": self._port,
-            "hl7_port": self._hl7_port,
+            **self._ports,
+            "web_pid": self._web.pid,
             "broker_pid": self._broker.pid if self._broker else 0,
             "worker_pids": [member.pid for member in self._crew],
         }
@@ -193,7 +203,7 @@ def _run(
     rounds: _Rounds,
     settings: Settings,
     reconcile: list[Callable[[], None]],
-    watched: list[EmbeddedBroker | WorkerProcess | None],
+    watched: list[EmbeddedBroker | WebProcess | WorkerProcess | None],
     status: _Status,
 ) -> None:
     next_reconcile = 0.0

@@ -15,12 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway import bootstrap
+from gateway.commands.status import served_at
 from gateway.domain.errors import ConfigurationError, NotFound, ReportRefused
 from gateway.domain.ids import JobId, StudyUID
 from gateway.domain.messages import Outcome
 from gateway.domain.states import IllegalTransition
 from gateway.settings import read_settings
 from gateway.store.ledger import SqlLedger
+from gateway.web.links import viewer_link
 
 _Columns = dict[str, Callable[[Any], str]]
 
@@ -109,6 +111,9 @@ def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
     ledger = open_for_reading(config)
     found = ledger.explain(StudyUID(study_uid))
     found["deliveries"] = _with_stories(ledger, found["deliveries"])
+    base = served_at(read_settings(config))
+    for job in found["jobs"]:
+        job["viewer"] = viewer_link(base, study_uid, (job["outcome"] or {}).get("objects", ()))
     if as_json:
         _json(found)
         return
@@ -256,6 +261,7 @@ def _measurements(out: Console, job: dict[str, Any]) -> None:
         out.print(f"  {item['name']['meaning']}: {item['value']:.1f} {item['unit']['value']}")
     for flag in outcome.get("flags", []):
         out.print(f"  flagged: {flag}", markup=False)
+    out.print(f"  look at it: {job['viewer']}", markup=False, highlight=False, soft_wrap=True)
     times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in outcome.get("timings", {}).items())
     if times:
         out.print(f"  {times}")

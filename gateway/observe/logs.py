@@ -31,6 +31,7 @@ def configure(*, json: bool | None = None) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # tracebacks with peers' text in them
 
 
 def log(**context: Any) -> Any:

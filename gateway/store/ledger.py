@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from gateway.domain.ports import Clock
+from gateway.store.archive import Archive
 from gateway.store.commitment_requests import CommitmentRequests
 from gateway.store.context import Context
 from gateway.store.editions import Editions
@@ -36,8 +37,9 @@ class SqlLedger(
     Context,
     Correspondence,
     Reading,
+    Archive,
 ):
-    """Implements `gateway.domain.ports.Ledger` on SQLite or PostgreSQL."""
+    """Implements `gateway.domain.ports.Ledger` and `gateway.domain.archive.Archive` on SQLite or PostgreSQL."""
 
     def __init__(
         self,

@@ -54,10 +54,16 @@ def instance_values(instance: Instance) -> dict[str, Any]:
     }
 
 
+def to_header(value: Any) -> Header:
+    """A header as its JSON column has it."""
+    header: Header = revive(Header, value)
+    return header
+
+
 def to_instance(row: Row[Any]) -> Instance:
     """An instance's row as a record."""
     return Instance(
-        header=revive(Header, row.header),
+        header=to_header(row.header),
         sha256=Sha256(row.sha256),
         size=row.size,
         file=row.file,

@@ -308,3 +308,60 @@ study_keys = Table(
     Column("value", String(1024), primary_key=True),
     Index("ix_study_keys_value", "value", "kind"),
 )
+
+indexed_studies = Table(
+    "indexed_studies",
+    metadata,
+    # Up to which revision the series of a study are in `series_index`.
+    Column("study_uid", String(64), primary_key=True),
+    Column("revision", Integer, nullable=False),
+)
+
+indexed_jobs = Table(
+    "indexed_jobs",
+    metadata,
+    # Jobs whose results are in `result_index` and `series_index`.
+    Column("job_id", String(32), primary_key=True),
+)
+
+series_index = Table(
+    "series_index",
+    metadata,
+    # One row for each series that can be retrieved; the columns are what QIDO-RS can match.
+    Column("study_uid", String(64), primary_key=True),
+    Column("series_uid", String(64), primary_key=True),
+    Column("job_id", String(32), primary_key=True),  # empty for what was received
+    Column("instances", Integer, nullable=False),
+    Column("sop_classes", JSON, nullable=False),
+    Column("file", String(160), nullable=False),
+    Column("header", JSON, nullable=False),
+    Column("patient_id", Text, nullable=False, index=True),
+    Column("patient_name", Text, nullable=False),
+    Column("birth_date", Text, nullable=False),
+    Column("sex", Text, nullable=False),
+    Column("accession_number", Text, nullable=False, index=True),
+    Column("study_id", Text, nullable=False),
+    Column("study_date", Text, nullable=False, index=True),
+    Column("study_time", Text, nullable=False),
+    Column("study_description", Text, nullable=False),
+    Column("referring_physician", Text, nullable=False),
+    Column("modality", Text, nullable=False),
+    Column("series_description", Text, nullable=False),
+    Column("series_number", Text, nullable=False),
+    Column("body_part", Text, nullable=False),
+    Column("protocol_name", Text, nullable=False),
+)
+
+result_index = Table(
+    "result_index",
+    metadata,
+    # Headers of what Hilum made.
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("study_uid", String(64), nullable=False, index=True),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("file", String(160), nullable=False),
+    Column("header", JSON, nullable=False),
+)

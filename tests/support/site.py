@@ -16,7 +16,7 @@ import psutil
 import yaml
 
 from gateway import bootstrap
-from gateway.commands.serve import STATUS_FILE
+from gateway.commands.status import STATUS_FILE
 from gateway.deliver.cstore import CStorePacs
 from gateway.deliver.settings import DicomDestination
 from gateway.domain.job import Receipt
@@ -38,6 +38,7 @@ class Site:
         base = {
             "data_dir": str(directory / "data"),
             "dicom": {"port": self.port},
+            "http": {"port": 0},
             # Short, so that a lost worker is noticed within a test's patience; the rules are the same.
             "jobs": {"lease": "4s", "heartbeat": "1s", "reconcile": "1s", "knock": "1s"},
             "hold": {"quiet": "1s"},

@@ -1,0 +1,102 @@
+"""`hilum web`: DICOMweb and the viewer's pages as a process of its own, alone or as a child of `hilum serve`."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gateway import bootstrap
+from gateway.observe.logs import configure, log
+from gateway.settings import read_settings
+from gateway.submit.embedded import die_with_parent
+from gateway.web import server
+from gateway.web.access import read_tokens
+from gateway.web.app import HTTP_ADDRESS
+from gateway.web.links import DICOMWEB, VIEWER, public_url
+from gateway.web.settings import HttpSettings
+
+_GRACE = 15.0  # seconds
+_FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds before a dead process is started again
+
+
+def web(config: Path | None, inherited: int | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; `inherited` is the descriptor of a port that is listened on already."""
+    configure()
+    settings = read_settings(config)
+    listener = socket.socket(fileno=inherited) if inherited is not None else server.listen(settings.http)
+    ledger = bootstrap.make_ledger(settings)
+    try:
+        ledger.close_lost(HTTP_ADDRESS)
+        app, pixels = bootstrap.make_web(settings, ledger, bootstrap.make_spool(settings))
+        base = public_url(settings.http, int(listener.getsockname()[1]))
+        log(stage="web").info("listening", dicomweb=base + DICOMWEB, viewer=f"{base}{VIEWER}/")
+        try:
+            server.run(app, listener, settings.http)
+        finally:
+            pixels.close()
+    finally:
+        ledger.close()
+
+
+class WebProcess:
+    """The web process of `hilum serve`: its port is ours, so that it is taken before we are ready, and stays when it dies."""
+
+    def __init__(self, config: Path | None, settings: HttpSettings) -> None:
+        """Takes the port; raises ServiceUnavailable, and ConfigurationError where a file that it will need is wrong."""
+        self._config = config
+        read_tokens(settings.tokens_file)
+        self._listener = server.listen(settings)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started, self._delay = 0.0, _FIRST_DELAY
+        self._start_again: float | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._listener.getsockname()[1])
+
+    @property
+    def pid(self) -> int:
+        """Process id; 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        """Starts the process; it answers a second or two later, and connections wait until then."""
+        options = ["--config", str(self._config)] if self._config else []
+        number = self._listener.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gateway.cli", "web", *options, "--inherited", str(number)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[number],
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        self._started, self._start_again = time.monotonic(), None
+
+    def revive(self) -> bool:
+        """Starts it again when it has died, later each time it dies young; says whether it has."""
+        if self._process is None or self._process.poll() is None:
+            return False
+        if self._start_again is None:
+            lived = time.monotonic() - self._started
+            self._delay = _FIRST_DELAY if lived > _LONGEST_DELAY else min(2 * self._delay, _LONGEST_DELAY)
+            self._start_again = time.monotonic() + self._delay
+            log(stage="web").error("web process died", exit_status=self._process.returncode)
+        if time.monotonic() < self._start_again:
+            return False
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        """Lets requests at hand end, and ends it if they do not."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=_GRACE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._listener.close()
