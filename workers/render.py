@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import resource
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,21 @@ def _frames(order: dict[str, Any]) -> None:
     head = _head(order)
     with Path(order["output"]).open("wb") as output:
         # raw: colours as they are stored, as the metadata says.
-        for frame in iter_pixels(order["file"], raw=True, indices=order["frames"]):
+        for frame in _decoded(order, head, raw=True):
             output.write(_pack(frame, head))
+
+
+def _decoded(order: dict[str, Any], head: Dataset, *, raw: bool = False) -> Iterator[NDArray[Any]]:
+    """The frames of an order, each (rows, columns) or (rows, columns, samples)."""
+    if head.BitsAllocated > 1 or head.file_meta.TransferSyntaxUID.is_encapsulated:
+        yield from iter_pixels(order["file"], raw=raw, indices=order["frames"])
+        return
+    # pydicom 3.0 loses bits of frames that begin in the middle of a byte.
+    packed, size = np.frombuffer(dcmread(order["file"]).PixelData, np.uint8), head.Rows * head.Columns
+    for index in order["frames"]:
+        first = index * size
+        bits = np.unpackbits(packed[first // 8 : (first + size + 7) // 8], bitorder="little")
+        yield bits[first % 8 : first % 8 + size].reshape(head.Rows, head.Columns)
 
 
 def _pack(frame: NDArray[Any], head: Dataset) -> bytes:
@@ -99,7 +113,7 @@ def _turned(dataset: Dataset) -> Dataset:
 
 def _picture(order: dict[str, Any]) -> None:
     head = _head(order)
-    frame = next(iter(iter_pixels(order["file"], indices=order["frames"])))
+    frame = next(_decoded(order, head))
     values = _shades(frame, head, order.get("window")) if frame.ndim == 2 else _eight_bits(frame)
     image = Image.fromarray(values)
     if size := order.get("size"):
