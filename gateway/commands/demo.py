@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydicom import dcmread
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +29,7 @@ from gateway.commands.status import STATUS_FILE, served_at
 from gateway.deliver.orthanc import OrthancAdmin
 from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.job import Verdict
+from gateway.domain.roles import PDF, USUAL
 from gateway.domain.states import JobState
 from gateway.settings import read_settings
 from gateway.store.ledger import SqlLedger
@@ -103,7 +105,7 @@ def _write_config(demo: _Demo, dicom_port: int, ehr_port: int, orthanc: DemoOrth
     destinations: dict[str, Any] = {"ehr": {"kind": "hl7", "host": "127.0.0.1", "port": ehr_port}}
     if orthanc is not None:
         pacs = {"kind": "dicom", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": orthanc.dicom_port}
-        destinations["pacs"] = {**pacs, "results": ["seg", "sr", "sr-data"]}
+        destinations["pacs"] = {**pacs, "results": [*USUAL]}
     rule = {
         "name": "head MR",
         "when": 'series.modality == "MR" && series.body_part == "BRAIN"',
@@ -181,7 +183,7 @@ def _judge(
     delivered = sum(row["state"] == "delivered" for row in story["deliveries"])
     there = f"{len(in_orthanc)} objects in the PACS, {len(messages)} HL7 message acknowledged"
     demo.say(f"\ndelivered  {delivered} of {len(story['deliveries'])}: {there}")
-    demo.say(f"look at    {demo.output / 'results'}: overlay.png, seg.dcm, sr.dcm, oru.hl7")
+    demo.say(f"look at    {demo.output / 'results'}: overlay.png, report.pdf, and each object and message that left")
     link = viewer_link(
         served_at(read_settings(demo.output / "hilum.yaml")), story["study"]["uid"], job["outcome"]["objects"]
     )
@@ -196,8 +198,14 @@ def _collect(demo: _Demo, job: dict[str, Any], ehr: FakeEhr) -> None:
     results = demo.output / "results"
     results.mkdir(exist_ok=True)
     spool = bootstrap.make_spool(read_settings(demo.output / "hilum.yaml"))
-    for item in job["outcome"]["objects"]:
-        shutil.copyfile(spool.path(item["file"]), results / f"{item['role']}.dcm")
+    made = [item["role"] for item in job["outcome"]["objects"]]
+    for place, item in enumerate(job["outcome"]["objects"]):
+        role = item["role"]
+        number = f"-{made[: place + 1].count(role)}" if made.count(role) > 1 else ""
+        shutil.copyfile(spool.path(item["file"]), results / f"{role}{number}.dcm")
+        if role == PDF:
+            document = dcmread(spool.path(item["file"])).EncapsulatedDocument
+            (results / "report.pdf").write_bytes(document)
     for message in ehr.messages[:1]:
         (results / "oru.hl7").write_bytes(message)
 

@@ -12,6 +12,7 @@ import pydicom
 from gateway.commands.orthanc import DemoOrthanc
 from gateway.deliver.orthanc import OrthancAdmin
 from gateway.domain.job import Receipt, Verdict
+from gateway.domain.roles import USUAL
 from gateway.testing import FakeEhr
 from tests.support.series import dataset_sha256
 from tests.support.site import Site
@@ -31,7 +32,7 @@ class Neighbours:
         rule = {"name": "every MR", "when": 'series.modality == "MR"', "run": ["model"], "deliver": ["pacs", "ehr"]}
         return {
             "destinations": {
-                "pacs": {**pacs, "results": ["seg", "sr", "sr-data"]},
+                "pacs": {**pacs, "results": [*USUAL]},
                 "ehr": {"kind": "hl7", "host": "127.0.0.1", "port": self.ehr.port},
             },
             "models": {"model": {"bundle": bundle}},
