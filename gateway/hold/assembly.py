@@ -169,5 +169,5 @@ def earliest(record: StudyRecord, holds: Sequence[Hold]) -> float:
     if record.open_associations:
         return record.last_stored_at + min(hold.quiet for hold in holds)
     if record.all_released and any(hold.association_is_study for hold in holds):
-        return record.last_stored_at
+        return 0.0  # no time has to pass, not even for a clock that was put back
     return record.last_stored_at + min(min(hold.settle, hold.quiet) for hold in holds)
