@@ -159,7 +159,7 @@ def test_orthanc_commits_late_slices_replace_and_a_recall_withdraws(
     rejection note; a recall of the model withdraws the new one too, and cancels its report. Every note is committed."""
     files = write_block(tmp_path / "head")
     configuration = neighbours.configuration("unused")["destinations"]
-    configuration["pacs"] |= {"verify": "commitment", "profile": "orthanc", "results": ["seg", "sr", "sr-data"]}
+    configuration["pacs"] |= {"verify": "commitment", "profile": "orthanc"}
     site = make_site(destinations=configuration)
     neighbours.admin.add_modality("hilum", "HILUM", "127.0.0.1", site.port)
     first = site.send(files[:-4])
