@@ -68,7 +68,8 @@ def test_gateway_killed_mid_association(tmp_path: Path, make_site: MakeSite, nei
     assert_nothing_lost(site, files, receipts)  # type: ignore[arg-type]
     again = site.send(files)
     site.wait_for_jobs(1, "delivered")
-    site.wait_for(lambda: all(job["state"] in ("delivered", "superseded") for job in site.jobs()), "all jobs to end")
+    ended = ("delivered", "superseded", "retracted")
+    site.wait_for(lambda: all(job["state"] in ended for job in site.jobs()), "all jobs to end")
     newest = site.jobs()[0]
     assert newest["outcome"]["source_instances"] == len(files)
     assert_promises(site, neighbours, files, again)
