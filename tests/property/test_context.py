@@ -25,6 +25,7 @@ from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
 from gateway.orders.reading import Conventions
 from gateway.pipeline import Pipeline
+from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule
 from gateway.store.ledger import SqlLedger
@@ -167,6 +168,13 @@ class World:
             letters=Letters(self.ledger, self.spool, {EHR: compose}),
             inbox=self.inbox,
             linker=Linker(self.ledger, self.spool),
+            retraction=Retraction(
+                ledger=self.ledger,
+                spool=self.spool,
+                clock=self.ledger.clock,
+                takes_notes=frozenset(),
+                cancel_report=lambda job, why: None,
+            ),
         )
 
     def tell(self, text: str) -> None:

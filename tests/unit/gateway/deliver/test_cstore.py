@@ -20,7 +20,7 @@ from tests.support.objects import write_object
 from tests.support.orthanc import free_port
 from tests.support.scp import blackhole, stalling_proxy, storage_peer
 
-QUICK = {"connect": 1, "acse": 0.5, "dimse": 0.5, "network": 0.5}
+QUICK = {"connect": 1, "acse": 2, "dimse": 2, "network": 2}
 
 
 def pacs(port: int, **more: object) -> CStorePacs:
