@@ -317,7 +317,10 @@ def _placed(value: Any, base: Path) -> Any:
     if isinstance(value, Path):
         return (base / value.expanduser()).resolve()
     if isinstance(value, BaseModel):
-        return value.model_copy(update={name: _placed(getattr(value, name), base) for name in type(value).model_fields})
+        # Only what changes is set: what the file does not say must still be known as not said.
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        placed = {name: _placed(item, base) for name, item in fields.items()}
+        return value.model_copy(update={name: item for name, item in placed.items() if item != fields[name]})
     if isinstance(value, dict):
         return {key: _placed(item, base) for key, item in value.items()}
     if isinstance(value, tuple):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from gateway import bootstrap
+from gateway.domain.errors import ServiceUnavailable
 from gateway.observe.logs import configure, log
 from gateway.settings import read_settings
 from gateway.submit.embedded import die_with_parent
@@ -45,10 +46,13 @@ class WebProcess:
     """The web process of `hilum serve`: its port is ours, so that it is taken before we are ready, and stays when it dies."""
 
     def __init__(self, config: Path | None, settings: HttpSettings) -> None:
-        """Takes the port; raises ServiceUnavailable, and ConfigurationError where a file that it will need is wrong."""
+        """Takes the port; raises ServiceUnavailable, and ConfigurationError where a file that it will need is wrong.
+
+        Where nobody has asked for a port and the usual one is taken, another is used: images come in all the same.
+        """
         self._config = config
         read_tokens(settings.tokens_file)
-        self._listener = server.listen(settings)
+        self._listener = _listen(settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._started, self._delay = 0.0, _FIRST_DELAY
         self._start_again: float | None = None
@@ -100,3 +104,15 @@ class WebProcess:
                 self._process.kill()
                 self._process.wait()
         self._listener.close()
+
+
+def _listen(settings: HttpSettings) -> socket.socket:
+    try:
+        return server.listen(settings)
+    except ServiceUnavailable as error:
+        if "port" in settings.model_fields_set:
+            raise
+        listener = server.listen(settings.model_copy(update={"port": 0}))
+        port = listener.getsockname()[1]
+        log(stage="web").warning("another port is used", port=port, reason=error.message)
+        return listener
