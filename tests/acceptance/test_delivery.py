@@ -135,8 +135,8 @@ def test_gateway_killed_between_request_and_report(tmp_path: Path, pacs: Pacs, e
     with scripted_site(tmp_path, pacs, ehr, "10m") as site:
         pacs.start([0], ["later"], site.port)
         site.send(files)
-        # An object whose answer the gateway did not live to write down is rightly sent once more: none is on its way.
-        site.wait_for(lambda: pacs.peer.transactions and _stored(site) == 3, "the request for what is stored")
+        # What was stored or asked and not yet written down, or written down and not yet asked, is rightly done once more.
+        site.wait_for(lambda: _asked(site, pacs.peer), "the requests for all that is stored")
         site.kill_gateway()
         site.start()
         pacs.peer.report.set()
@@ -147,9 +147,10 @@ def test_gateway_killed_between_request_and_report(tmp_path: Path, pacs: Pacs, e
         site.wait_for(lambda: len(ehr.control_ids) == 1, "the message")
 
 
-def _stored(site: Site) -> int:
-    """How many deliveries wait for their proof."""
-    return sum(row["state"] == "stored" for row in site.ledger.list_deliveries())
+def _asked(site: Site, peer: Peer) -> bool:
+    """Whether three deliveries wait for proof, and the peer has had the requests for all of them."""
+    waiting = [row["transaction_uid"] for row in site.ledger.list_deliveries() if row["state"] == "stored"]
+    return len(waiting) == 3 and set(waiting) <= set(peer.transactions)
 
 
 def test_orthanc_commits_late_slices_replace_and_a_recall_withdraws(
