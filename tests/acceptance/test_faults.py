@@ -68,7 +68,8 @@ def test_gateway_killed_mid_association(tmp_path: Path, make_site: MakeSite, nei
     assert_nothing_lost(site, files, receipts)  # type: ignore[arg-type]
     again = site.send(files)
     site.wait_for_jobs(1, "delivered")
-    ended = ("delivered", "superseded", "retracted")
+    # What came before the kill may be a part too small for the model.
+    ended = ("delivered", "superseded", "retracted", "quarantined")
     site.wait_for(lambda: all(job["state"] in ended for job in site.jobs()), "all jobs to end")
     newest = site.jobs()[0]
     assert newest["outcome"]["source_instances"] == len(files)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from gateway.domain.errors import InputRefused
-from workers.load.geometry import Plane, Stack, stack
+from workers.load.geometry import SHIFT_TOLERANCE, Plane, Stack, stack
 
 angles = st.floats(-math.pi, math.pi)
 lengths = st.floats(0.3, 8.0)
@@ -45,10 +45,10 @@ def planes_of(affine: NDArray[np.float64], count: int) -> list[Plane]:
     return planes
 
 
-def agrees(found: Stack, affine: NDArray[np.float64], count: int) -> bool:
-    """Whether the corners of the volume are in the same place, to a tenth of a millimetre."""
+def agrees(found: Stack, affine: NDArray[np.float64], count: int, within: float = 0.1) -> bool:
+    """Whether the corners of the volume are in the same place, to a tenth of a millimetre, or within so many."""
     corners = np.array([[k, r, c, 1] for k in (0, count - 1) for r in (0, 3) for c in (0, 4)]).T
-    return bool(np.abs((found.affine @ corners - affine @ corners)[:3]).max() < 0.1)
+    return bool(np.abs((found.affine @ corners - affine @ corners)[:3]).max() < within)
 
 
 @given(grids(), st.randoms(use_true_random=False))
@@ -106,7 +106,9 @@ def test_a_tilted_gantry_gives_a_sheared_stack(
     planes = planes_of(sheared, count)
     random.shuffle(planes)  # type: ignore[attr-defined]
     found = stack(planes, gaps="refuse")
-    assert agrees(found, sheared, count)
+    # A drift of less than a tenth of a pixel over the whole stack counts as none.
+    pixel = min(np.linalg.norm(affine[:3, axis]) for axis in (1, 2))
+    assert agrees(found, sheared, count, within=0.1 + SHIFT_TOLERANCE * pixel)
     assert found.tilt == pytest.approx(math.degrees(math.atan(math.hypot(down, right))), abs=1.5) or found.tilt == 0
 
 

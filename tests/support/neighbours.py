@@ -69,7 +69,9 @@ def assert_promises(site: Site, neighbours: Neighbours, files: list[Path], recei
         expected = Counter(item["sop_class_uid"] for item in made)
         expected[KEY_OBJECT_SELECTION] += sum(notes[job["id"]] for job in delivered if job["study_uid"] == study)
         assert neighbours.results(study) == +expected
-    assert len(neighbours.ehr.control_ids) == len(delivered)
+    # Of a version that was withdrawn, the message may have gone out before; of one that stands it has.
+    standing = sum(job["state"] == "delivered" for job in delivered)
+    assert standing <= len(neighbours.ehr.control_ids) <= len(delivered)
 
 
 def assert_nothing_lost(site: Site, files: list[Path], receipts: dict[str, Receipt]) -> None:
