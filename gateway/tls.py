@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from gateway.domain.errors import ConfigurationError
 
+# TLS 1.2 with forward secrecy and authenticated encryption only; the suites of TLS 1.3 are all of that kind.
+_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
 
 class ClientTls(BaseModel):
     """TLS on outgoing connections (PS3.15 B.12, BCP 195): 1.2 or newer, the peer's name and certificate are checked."""
@@ -28,7 +31,7 @@ class ClientTls(BaseModel):
 
 
 class ServerTls(BaseModel):
-    """TLS on a port of ours: 1.2 or newer."""
+    """TLS on a port of ours by the BCP 195 profile (PS3.15 B.12, RFC 9325): 1.2 or newer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,6 +44,8 @@ def server_context(tls: ServerTls, where: str) -> ssl.SSLContext:
     """A context for a port; raises ConfigurationError where a file cannot be used, with the key it stands under."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_ciphers(_SUITES)
     try:
         context.load_cert_chain(tls.cert_file, tls.key_file)
         if tls.client_ca_file is not None:

@@ -21,9 +21,10 @@ from gateway.receive.connections import Connection, Connections
 from gateway.receive.negotiation import Agreement, AssociateRequest, agree, decode
 from gateway.receive.pdu import Wire
 from gateway.receive.receiver import Receiver, Sender
-from gateway.receive.secure import certificate_of, handshake, server_context
+from gateway.receive.secure import certificate_of, handshake
 from gateway.receive.service import DimseService, Verification
 from gateway.receive.settings import DicomSettings
+from gateway.tls import server_context
 
 _ARTIM = 10.0  # seconds a connection may stay without asking for an association (PS3.8 9.1.5)
 _BACKLOG = 128
@@ -54,7 +55,7 @@ class DimseNode:
     def start(self) -> None:
         """Begins to listen; raises ServiceUnavailable when the address cannot be used, ConfigurationError for bad TLS files."""
         settings = self._settings
-        tls = server_context(settings.tls) if settings.tls else None
+        tls = server_context(settings.tls, "dicom.tls") if settings.tls else None
         try:
             listener = _listen(settings.host, settings.port)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""TLS on the DICOM port by the BCP 195 profile (PS3.15 B.12, RFC 9325), and who a peer's certificate is of."""
+"""The TLS handshake on the DICOM port, and who a peer's certificate is of."""
 
 from __future__ import annotations
 
@@ -7,28 +7,8 @@ import socket
 import ssl
 from typing import Any
 
-from gateway.domain.errors import ConfigurationError, ConnectionLost
+from gateway.domain.errors import ConnectionLost
 from gateway.receive.admission import Certificate
-from gateway.receive.settings import Tls
-
-# TLS 1.2 with forward secrecy and authenticated encryption only; the suites of TLS 1.3 are all of that kind.
-_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
-
-
-def server_context(tls: Tls) -> ssl.SSLContext:
-    """What the port shows and asks for; raises ConfigurationError where a file cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_ciphers(_SUITES)
-    try:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-        if tls.client_ca_file is not None:
-            context.load_verify_locations(tls.client_ca_file)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:
-        raise ConfigurationError(f"dicom.tls: a certificate or key file cannot be used: {error}") from error
-    return context
 
 
 def handshake(connection: socket.socket, seconds: float) -> None:

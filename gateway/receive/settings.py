@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.domain.ids import AETitle
 from gateway.domain.units import parse_duration
-from gateway.tls import ClientTls
+from gateway.tls import ClientTls, ServerTls
 
 Title = Annotated[str, AfterValidator(AETitle)]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
@@ -53,16 +52,6 @@ class Peer(BaseModel):
     commitment: Node | None = None  # takes storage commitment reports whose association has ended
 
 
-class Tls(BaseModel):
-    """TLS on the DICOM port (PS3.15 B.12)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cert_file: Path
-    key_file: Path
-    client_ca_file: Path | None = None  # where set, a sender must show a certificate of this authority
-
-
 class DicomSettings(BaseModel):
     """The DICOM node."""
 
@@ -72,7 +61,7 @@ class DicomSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 11112  # 0 lets the system choose
     peers: tuple[Peer, ...] = ()  # empty: any AE title, but from this machine only
-    tls: Tls | None = None
+    tls: ServerTls | None = None
     durability: Literal["full", "os"] = "full"  # os: an instance may be lost with the power, not with the process
     max_associations: Annotated[int, Field(ge=1)] = 64
     max_associations_per_address: Annotated[int, Field(ge=1)] | None = None
