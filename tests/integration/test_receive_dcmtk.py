@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,31 +34,12 @@ from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.domain.ids import InstanceUID
 from gateway.receive.dimse import DimseNode
 from gateway.receive.settings import DicomSettings
-from tests.support.node import EXPLICIT, Site, associate, associations, dataset_digest, file, recorded, send, wait
+from tests.support.node import EXPLICIT, Make, Site, associate, associations, dataset_digest, file, recorded, send, wait
 from tests.support.received import SERIES, dataset, element, encode
 
 pytestmark = pytest.mark.neighbour
 
 LABEL_MAP, PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.30"
-
-
-Make = Callable[..., Site]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Starts nodes with other settings, and stops them."""
-    sites: list[Site] = []
-
-    def start(**settings: object) -> Site:
-        directory = tmp_path / f"site{len(sites)}"
-        directory.mkdir()
-        sites.append(Site(directory, DicomSettings.model_validate({"port": 0, **settings})))
-        return sites[-1]
-
-    yield start
-    for site in sites:
-        site.close()
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,6 @@ import textwrap
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from pynetdicom import AE, build_context
 from gateway.domain.errors import LedgerError
 from gateway.receive.settings import DicomSettings
 from tests.support.certificates import Authority
-from tests.support.node import EXPLICIT, Site, associate, associations, recorded, send, wait
+from tests.support.node import EXPLICIT, Make, Site, associate, associations, recorded, send, wait
 from tests.support.received import SERIES, dataset, encode
 from tests.support.wire import (
     ABORT,
@@ -40,24 +39,7 @@ from tests.support.wire import (
     store_request,
 )
 
-Make = Callable[..., Site]
 UID = f"{SERIES}.1"
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Starts nodes with other settings, and stops them."""
-    sites: list[Site] = []
-
-    def start(**settings: object) -> Site:
-        directory = tmp_path / f"site{len(sites)}"
-        directory.mkdir()
-        sites.append(Site(directory, DicomSettings.model_validate({"port": 0, **settings})))
-        return sites[-1]
-
-    yield start
-    for site in sites:
-        site.close()
 
 
 def nothing_left(site: Site) -> None:

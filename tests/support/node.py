@@ -135,3 +135,7 @@ def recorded(site: Site) -> bytes:
         assert send(association, dataset()).Status == 0x0000
         association.release()
     return bytes(said)
+
+
+Make = Callable[..., Site]
+"""Starts a site with these settings of its node."""
