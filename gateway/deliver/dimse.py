@@ -12,6 +12,7 @@ from typing import Any
 
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
 from gateway.deliver.settings import DicomDestination
@@ -89,8 +90,7 @@ class Dialer:
             association.release()
 
     def _why_not(self, association: Association, connected: bool, seconds: float) -> Receipt:
-        answer = association.acceptor.primitive
-        if association.is_rejected and answer:
+        if answer := rejection_of(association):
             text = f"association rejected: {answer.result_str}, {answer.source_str}, {answer.reason_str}"
             transient = answer.result == 2 or answer.result_source == _PRESENTATION_PROVIDER
             return _retry(text) if transient else Receipt(verdict=Verdict.REJECTED, answer=text)
@@ -99,6 +99,17 @@ class Dialer:
         if seconds >= self._to.timeouts.acse:
             return _retry(f"no answer to the association request within {self._to.timeouts.acse:g} s")
         return _retry("association aborted by the peer")
+
+
+def rejection_of(association: Association) -> A_ASSOCIATE | None:
+    """The peer's A-ASSOCIATE-RJ, if it sent one.
+
+    pynetdicom overlooks one that comes, and ends the connection, before the thread that called has woken up: it then says
+    "aborted", and what the peer said stays in the queue.
+    """
+    waiting: Any = association.dul.peek_next_pdu()
+    said = association.acceptor.primitive if association.is_rejected else waiting
+    return said if isinstance(said, A_ASSOCIATE) and said.result in (1, 2) else None
 
 
 def _limit_waiting(connection: socket.socket, seconds: float) -> None:

@@ -19,7 +19,7 @@ _LARGEST_REQUEST = (
 _LARGEST_COMMAND = 64 * 1024  # bytes of a command set
 _TOLERANCE = 0.05  # of a time limit, for which nothing is set anew
 _FAREWELL = 2.0  # seconds for the peer to read our last word and close
-_COURTESY = 0.3  # seconds of these in which only the peer closes, as PS3.8 has it (Sta13): some trip over both at once
+_COURTESY = 0.3  # seconds of these in which only the peer closes, as PS3.8 has it (Sta13)
 
 _PDU, _ITEM = struct.Struct(">BxI"), struct.Struct(">IBB")
 _COMMAND, _LAST = 0x01, 0x02  # message control header (PS3.8 annex E.2)

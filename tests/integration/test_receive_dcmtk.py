@@ -30,6 +30,7 @@ from pydicom.uid import (
 from pynetdicom import AE, StoragePresentationContexts, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
+from gateway.deliver.dimse import rejection_of
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.domain.ids import InstanceUID
 from gateway.receive.dimse import DimseNode
@@ -279,7 +280,7 @@ def test_a_failing_judge_lets_nobody_in(make: Make, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(site.ledger, "open_association", fail)
     association = associate(site)
-    assert association.is_rejected
+    assert rejection_of(association)
     assert not association.is_established
 
 
@@ -347,7 +348,7 @@ def test_one_too_many(make: Make) -> None:
     held = [associate(site) for _ in range(2)]
     assert all(item.is_established for item in held)
     third = associate(site)
-    assert third.is_rejected
+    assert rejection_of(third)
     for item in held:
         item.release()
     wait(lambda: _is_let_in(site))

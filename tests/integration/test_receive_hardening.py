@@ -20,6 +20,7 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, build_context
 
+from gateway.deliver.dimse import rejection_of
 from gateway.domain.errors import LedgerError
 from gateway.receive.settings import DicomSettings
 from tests.support.certificates import Authority
@@ -454,7 +455,7 @@ def _calls(site: Site, title: str, context: ssl.SSLContext) -> str:
     if association.is_established:
         association.release()
         return "accepted"
-    return "rejected" if association.is_rejected else "aborted"
+    return "rejected" if rejection_of(association) else "aborted"
 
 
 def test_certificates_are_bound_to_titles(make: Make, authority: Authority) -> None:
