@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -15,6 +14,7 @@ from gateway.deliver.settings import RestApi
 from gateway.domain.errors import ConfigurationError, DestinationUnreachable, NotFound
 from gateway.domain.job import Receipt, Verdict
 from gateway.domain.ports import ObjectFile
+from gateway.outgoing import read_secret
 
 
 class OrthancReader:
@@ -26,7 +26,8 @@ class OrthancReader:
     def read_back(self, objects: Sequence[ObjectFile]) -> Mapping[str, Receipt]:
         """A finding for each SOP Instance UID. Raises nothing."""
         try:
-            password = _secret(self._api.password_file)
+            file = self._api.password_file
+            password = read_secret("orthanc.password_file", file) if file else None
         except ConfigurationError as error:
             return {one.sop_instance_uid: _later(error.message) for one in objects}
         admin = OrthancAdmin(self._api.url, self._api.user, password)
@@ -47,15 +48,6 @@ def _compare(admin: OrthancAdmin, one: ObjectFile) -> Receipt:
     if not same:
         return Receipt(verdict=Verdict.REJECTED, answer="Orthanc has other content under this UID")
     return Receipt(verdict=Verdict.ACCEPTED, answer="read back from Orthanc with the same content")
-
-
-def _secret(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"orthanc.password_file cannot be read: {type(error).__name__}") from error
 
 
 def _later(answer: str) -> Receipt:

@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from pathlib import Path
 
 import httpx2
 from pydicom import dcmread
@@ -21,6 +20,7 @@ from gateway.deliver.stow_answer import Reading, found_classes, read_answer
 from gateway.domain.errors import ConfigurationError, DestinationUnreachable
 from gateway.domain.job import Receipt, Verdict
 from gateway.domain.ports import ObjectFile
+from gateway.outgoing import open_client, read_secret
 from gateway.tls import ClientTls, client_context
 
 _LARGEST_ANSWER = 1 << 20  # bytes, to a STOW or QIDO request
@@ -186,17 +186,9 @@ class StowPacs:
         to = self._destination
         headers = {"Accept-Encoding": "identity"}
         if to.token_file:
-            headers["Authorization"] = f"Bearer {_secret('token_file', to.token_file)}"
-        basic = (to.user, _secret("password_file", to.password_file)) if to.user and to.password_file else None
-        # Proxies of the environment are not asked: images of patients go where the configuration says.
-        return httpx2.Client(
-            auth=basic,
-            headers=headers,
-            verify=self._tls,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=to.timeout,
-        )
+            headers["Authorization"] = f"Bearer {read_secret('token_file', to.token_file)}"
+        basic = (to.user, read_secret("password_file", to.password_file)) if to.user and to.password_file else None
+        return open_client(self._tls, to.timeout, headers=headers, basic=basic)
 
 
 def _judge_doubtful(said: Receipt, finding: Receipt) -> Receipt:
@@ -206,13 +198,6 @@ def _judge_doubtful(said: Receipt, finding: Receipt) -> Receipt:
     if is_duplicate(said) or finding.verdict is not Verdict.UNSUPPORTED:
         return judge_duplicate(said, finding)
     return _retry(f"{said.answer}, but {finding.answer}")
-
-
-def _secret(key: str, file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{key} cannot be read: {getattr(error, 'strerror', 'not text')}") from error
 
 
 def _same(mine: bytes, theirs: bytes) -> bool:

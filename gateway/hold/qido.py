@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,6 +15,7 @@ from gateway.domain.evidence import SeriesCount, SourceCount
 from gateway.domain.ids import SeriesUID, StudyUID
 from gateway.hold.counts import number, series_uid
 from gateway.hold.settings import WebQuery
+from gateway.outgoing import open_client, read_secret
 from gateway.tls import ClientTls, client_context
 
 _LARGEST_ANSWER = 16 << 20  # bytes
@@ -49,10 +49,13 @@ class QidoSource:
 
     def _client(self) -> httpx2.Client:
         query = self._query
-        headers = {"Authorization": f"Bearer {_secret('token_file', query.token_file)}"} if query.token_file else {}
-        basic = (query.user, _secret("password_file", query.password_file)) if query.user else None
-        # Proxies of the environment are not asked: it goes where the configuration says.
-        return httpx2.Client(auth=basic, headers=headers, verify=self._tls, trust_env=False, timeout=query.timeout)
+        headers, basic = {}, None
+        if query.token_file:
+            headers["Authorization"] = f"Bearer {read_secret('token_file', query.token_file)}"
+        if query.user:
+            password = read_secret("password_file", query.password_file) if query.password_file else ""
+            basic = (query.user, password)
+        return open_client(self._tls, query.timeout, headers=headers, basic=basic)
 
 
 class _Questions:
@@ -118,13 +121,6 @@ def _read(body: bytes) -> list[Dataset]:
     # What a server sends may be anything, and the reader has no error of its own for it.
     except Exception as error:
         raise NoAnswer("its answer is not DICOM JSON") from error
-
-
-def _secret(key: str, file: Path | None) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip() if file else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{key} cannot be read: {getattr(error, 'strerror', 'not text')}") from error
 
 
 def _connected(error: Exception) -> bool:

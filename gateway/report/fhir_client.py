@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx2
 
-from gateway.domain.errors import ConfigurationError, DestinationUnreachable
+from gateway.domain.errors import DestinationUnreachable
 from gateway.domain.job import Receipt, Verdict
+from gateway.outgoing import open_client, read_secret
 from gateway.report.settings import FhirDestination
 from gateway.tls import ClientTls, client_context
 
@@ -25,8 +26,7 @@ class FhirEhr:
     def __init__(self, destination: FhirDestination) -> None:
         """Raises ConfigurationError where a file cannot be used."""
         self._to = destination
-        context = client_context(ClientTls(ca_file=destination.ca_file)) if destination.ca_file else True
-        self._http = httpx2.Client(timeout=destination.timeout, verify=context, follow_redirects=False)
+        self._http = open_client(client_context(ClientTls(ca_file=destination.ca_file)), destination.timeout)
         self._lock = threading.Lock()
         self._token, self._token_until = "", 0.0
 
@@ -65,7 +65,7 @@ class FhirEhr:
         if self._to.oauth:
             headers["Authorization"] = f"Bearer {self._bearer()}"
         elif self._to.token_file:
-            headers["Authorization"] = f"Bearer {_secret(self._to.token_file)}"
+            headers["Authorization"] = f"Bearer {read_secret('token_file', self._to.token_file)}"
         return headers
 
     def _bearer(self) -> str:
@@ -78,7 +78,7 @@ class FhirEhr:
         oauth = self._to.oauth
         assert oauth is not None  # noqa: S101
         form = {"grant_type": "client_credentials", **({"scope": oauth.scope} if oauth.scope else {})}
-        credentials = (oauth.client_id, _secret(oauth.client_secret_file))
+        credentials = (oauth.client_id, read_secret("oauth.client_secret_file", oauth.client_secret_file))
         try:
             answer = self._http.post(oauth.token_url, data=form, auth=credentials)
             found = answer.json() if answer.status_code == httpx2.codes.OK else {}
@@ -127,13 +127,6 @@ def _parsed(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _secret(file: Any) -> str:
-    try:
-        return str(file.read_text(encoding="utf-8").strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: cannot be read") from error
 
 
 def _say(error: Exception) -> str:
