@@ -52,10 +52,16 @@ class Opened:
 
     @property
     def frames(self) -> int:
-        """Number of frames; 0 where there are no pixels."""
-        if self.pixels is None:
-            return 0
-        return max(int(self.dataset.get("NumberOfFrames") or 1), 1)
+        """Number of frames; 0 where there are no pixels. Raises NotDicom where it is said in no number."""
+        return 0 if self.pixels is None else max(self.number("NumberOfFrames", 1), 1)
+
+    def number(self, keyword: str, default: int) -> int:
+        """A number that is there or has a default; raises NotDicom where something else stands in its place."""
+        try:
+            return int(self.dataset.get(keyword) or default)
+        # The parser converts a value only when it is asked for, and has no error of its own.
+        except Exception as error:
+            raise NotDicom(f"{keyword} is no number") from error
 
     def frame(self, index: int) -> bytes:
         """One frame as stored, counted from 0; an image of single bits begins with a byte of its own.

@@ -157,7 +157,7 @@ def _pixel_data(accept: Sequence[MediaRange], found: Opened, file: Path, tag: st
     assert found.pixels is not None  # noqa: S101
     stored, count = found.syntax, found.frames
     if not found.pixels.encapsulated:
-        width = max(int(found.dataset.get("BitsAllocated") or 8) // 8, 1)
+        width = max(found.number("BitsAllocated", 8) // 8, 1)
         return _bulk(accept, _native(file, width if stored == "1.2.840.10008.1.2.2" else 1), tag)
     kind = MEDIA_TYPE.get(stored, OCTETS)
     if not any(one.covers_part(kind) or one.covers_part(OCTETS) for one in accept):

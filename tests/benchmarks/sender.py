@@ -75,6 +75,10 @@ class Sending:
         """Ends the association in good order."""
         self._socket.sendall(struct.pack(">BBI4x", 5, 0, 4))
         self._pdu()
+        self.close()
+
+    def close(self) -> None:
+        """Ends it, in whatever order it is."""
         self._socket.close()
 
     def _all(self, parts: list[bytes | memoryview]) -> None:
@@ -100,7 +104,7 @@ class Sending:
 def _cut(pieces: Iterable[bytes | memoryview], room: int) -> Iterator[memoryview]:
     for piece in pieces:
         view = memoryview(piece)
-        for start in range(0, len(view), room):
+        for start in range(0, max(len(view), 1), room):
             yield view[start : start + room]
 
 

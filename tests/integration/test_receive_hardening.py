@@ -12,7 +12,6 @@ import textwrap
 import threading
 import time
 import zlib
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,7 +23,7 @@ from gateway.deliver.dimse import rejection_of
 from gateway.domain.errors import LedgerError
 from gateway.receive.settings import DicomSettings
 from tests.support.certificates import Authority
-from tests.support.node import EXPLICIT, Make, Site, associate, associations, recorded, send, wait
+from tests.support.node import EXPLICIT, Make, Site, associate, associations, descriptors, recorded, send, wait
 from tests.support.received import SERIES, dataset, encode
 from tests.support.wire import (
     ABORT,
@@ -51,15 +50,6 @@ def nothing_left(site: Site) -> None:
     association = associate(site, EXPLICIT)
     assert send(association, dataset(99)).Status == 0x0000
     association.release()
-
-
-def descriptors() -> int:
-    """How many files and sockets this process has open, the ledger's pool of connections apart."""
-    count = 0
-    for entry in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):
-            count += "ledger.db" not in str(entry.readlink())
-    return count
 
 
 # --- lengths -----------------------------------------------------------------------------------------------------------
