@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -96,10 +96,11 @@ def free_port() -> int:
     """A TCP port of the loopback interface that is free now; raises ServiceUnavailable where none is found.
 
     Not one that the system would choose: those (32768 and above on Linux) it also gives to outgoing connections, which
-    take the port away again before a server that is slow to start has it.
+    take the port away again before a server that is slow to start has it. Nor one of a generator that may be seeded: two
+    processes would choose the same.
     """
     for _ in range(1000):
-        port = random.randrange(15000, 32000)  # noqa: S311
+        port = 15000 + secrets.randbelow(17000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
