@@ -97,26 +97,48 @@ class FhirEhr:
 def judge(status: int, body: bytes) -> Receipt:
     """What an answer means for a transaction. Pure; only codes of an OperationOutcome are told, never its texts."""
     if status in (200, 201):
-        statuses = [str(item) for item in _entry_statuses(body)]
-        if statuses and all(item.startswith("2") or item.startswith("304") for item in statuses):
-            return Receipt(verdict=Verdict.ACCEPTED, answer=f"{status}, {len(statuses)} entries", answered=True)
-        return Receipt(verdict=Verdict.RETRY, answer=f"{status} without a transaction response", answered=True)
-    codes = ", ".join(_issues(body))
+        return _judge_entries(status, _responses(body))
+    codes = ", ".join(_issues(_parsed(body)))
     answer = f"HTTP {status}{': ' if codes else ''}{codes}"
+    return Receipt(verdict=_failure(status), answer=answer, answered=True)
+
+
+def _judge_entries(status: int, responses: list[dict[str, Any]]) -> Receipt:
+    """A transaction is all or nothing, but some servers do it entry by entry: the worst entry counts."""
+    statuses = [_number(response.get("status")) for response in responses]
+    failed = [number for number in statuses if not (200 <= number < 300 or number == 304)]
+    if statuses and not failed:
+        return Receipt(verdict=Verdict.ACCEPTED, answer=f"{status}, {len(statuses)} entries", answered=True)
+    if not failed or min(failed) < 400:
+        return Receipt(verdict=Verdict.RETRY, answer=f"{status} without a transaction response", answered=True)
+    final = [number for number in failed if _failure(number) is Verdict.REJECTED]
+    worst = (final or failed)[0]
+    codes = ", ".join(_issues(responses[statuses.index(worst)].get("outcome")))
+    answer = f"HTTP {status}, but an entry is answered {worst}{': ' if codes else ''}{codes}"
+    return Receipt(verdict=_failure(worst), answer=answer, answered=True)
+
+
+def _failure(status: int) -> Verdict:
     again = status in _AGAIN or status >= 500 or status < 400
-    return Receipt(verdict=Verdict.RETRY if again else Verdict.REJECTED, answer=answer, answered=True)
+    return Verdict.RETRY if again else Verdict.REJECTED
 
 
-def _entry_statuses(body: bytes) -> list[Any]:
+def _number(status: object) -> int:
+    """The code of `201 Created`; 0 for none."""
+    code = str(status)[:3]
+    return int(code) if code.isascii() and code.isdigit() else 0
+
+
+def _responses(body: bytes) -> list[dict[str, Any]]:
     found = _parsed(body)
     entries = found.get("entry") if found.get("type") == "transaction-response" else None
     entries = entries if isinstance(entries, list) else []
     responses = [entry.get("response") if isinstance(entry, dict) else None for entry in entries]
-    return [response.get("status", "") if isinstance(response, dict) else "" for response in responses]
+    return [response if isinstance(response, dict) else {} for response in responses]
 
 
-def _issues(body: bytes) -> list[str]:
-    issues = _parsed(body).get("issue")
+def _issues(outcome: object) -> list[str]:
+    issues = outcome.get("issue") if isinstance(outcome, dict) else None
     codes = [str(item.get("code", "")) for item in issues if isinstance(item, dict)] if isinstance(issues, list) else []
     return [code for code in dict.fromkeys(codes) if code.isascii() and code.replace("-", "").isalpha()][:5]
 
