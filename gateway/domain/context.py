@@ -175,6 +175,7 @@ class Subject:
     provider: tuple[str, ...] = ()  # OBR-16
     placer_field_1: str = ""  # OBR-18
     placer_field_2: str = ""  # OBR-19
+    reason: str = ""  # OBR-31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +204,7 @@ class StudyContext:
             provider=order.provider,
             placer_field_1=order.placer_field_1,
             placer_field_2=order.placer_field_2,
+            reason=order.reason,
         )
 
     def requested_procedure(self) -> RequestedProcedure | None:

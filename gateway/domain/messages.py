@@ -100,6 +100,7 @@ class MeasurementResult:
     low: float | None = None  # interval that 90 % of the model's samples lie in, where it was sampled
     high: float | None = None
     confidence: str = ""  # `high`, `moderate`, `low`; empty where the model was not sampled
+    probability: bool = False  # in per cent, that what `name` says is there: not a measurement of it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from gateway.domain.job import Edition, Job, ReportKind
 from gateway.domain.messages import MeasurementResult, Outcome, SegmentResult
 from gateway.domain.study import Header
 from gateway.hl7.er7 import number
+from gateway.report.codes import quantity_name
 from gateway.report.subject import written
 
 _NOTICES = {
@@ -159,8 +160,8 @@ def labels(outcome: Outcome) -> dict[int, str]:
 
 def title(measurement: MeasurementResult, names: dict[int, str]) -> str:
     """`Volume of Brain`."""
-    label = names.get(measurement.segment or 0, "")
-    return f"{measurement.name.meaning} of {label}" if label else measurement.name.meaning
+    label, name = names.get(measurement.segment or 0, ""), quantity_name(measurement)
+    return f"{name} of {label}" if label else name
 
 
 def is_empty(item: SegmentResult) -> bool:

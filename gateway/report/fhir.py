@@ -25,6 +25,7 @@ from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
 from gateway.domain.messages import Code, MeasurementResult, SegmentResult
 from gateway.hl7.er7 import date, moment, number
+from gateway.report.codes import codings, quantity
 from gateway.report.content import ReportContent, labels, narrative, title
 from gateway.report.settings import FhirDestination
 
@@ -175,7 +176,8 @@ class _Transaction:
         }
 
     def _imaging_study(self) -> Resource:
-        source, outcome = self._content.source, self._content.outcome
+        content = self._content
+        source, outcome = content.source, content.outcome
         series: dict[str, Resource] = {}
         if outcome.source_series_uid:
             series[outcome.source_series_uid] = {
@@ -189,7 +191,7 @@ class _Transaction:
                 "sopClass": {"system": _URI, "code": f"urn:oid:{item.sop_class_uid}"},
             }
             one.setdefault("instance", []).append(instance)
-        accession = self._content.named.accession_number
+        accession = content.named.accession_number
         identifiers: list[Resource] = [{"system": _UID, "value": f"urn:oid:{source.study_uid}"}]
         if accession:
             identifiers.append(
@@ -202,22 +204,23 @@ class _Transaction:
             "subject": self._subject,
             "started": self._study_time(),
             "description": source.study_description.strip() or None,
+            "reasonCode": [{"text": content.named.reason}] if content.named.reason else None,
             "series": list(series.values()) or None,
         }
         return _filled(found)
 
-    def _observation(self, slot: str, code: Code, value: Resource, segment: SegmentResult | None) -> Resource:
+    def _observation(self, slot: str, code: Sequence[Code], value: Resource, segment: SegmentResult | None) -> Resource:
         category = Code(value="imaging", scheme="CATEGORY", meaning="Imaging")
         found = {
             "resourceType": "Observation",
             "identifier": self._identifier(slot),
             "status": self._status,
             "category": [_concept(category)],
-            "code": _concept(code),
+            "code": _concept(*code),
             "subject": self._subject,
             "effectiveDateTime": self._study_time(),
             "issued": _instant(self._content.edition.at),
-            "bodySite": _concept(segment.type, segment.label) if segment else None,
+            "bodySite": _concept(*self._codings(segment.type), text=segment.label) if segment else None,
             "device": self._reference("device"),
             "derivedFrom": [self._reference("study")],
             "note": [{"text": flag} for flag in self._content.outcome.flags] or None,
@@ -226,8 +229,11 @@ class _Transaction:
         return _filled(found | ({} if self._content.kind is ReportKind.CANCELLED else value))
 
     def _finding(self, item: SegmentResult) -> Resource:
-        value = {"valueCodeableConcept": _concept(_PRESENT if item.voxels else _ABSENT)}
-        return self._observation(f"finding-{item.number}", item.type, value, item)
+        value = {"valueCodeableConcept": _concept(*self._codings(_PRESENT if item.voxels else _ABSENT))}
+        return self._observation(f"finding-{item.number}", self._codings(item.type), value, item)
+
+    def _codings(self, code: Code) -> tuple[Code, ...]:
+        return codings(code, self._profile.code_system)
 
     def _measurement(self, item: MeasurementResult) -> Resource:
         outcome = self._content.outcome
@@ -239,8 +245,9 @@ class _Transaction:
             raise MessageInvalid(f"{item.name.meaning} is not a finite number") from None
         if item.unit.scheme != "UCUM":
             raise MessageInvalid(f"the unit of {item.name.meaning} is not UCUM")
-        quantity = {"value": value, "unit": item.unit.meaning, "system": _SYSTEMS["UCUM"], "code": item.unit.value}
-        found = self._observation(f"measurement-{index}", item.name, {"valueQuantity": quantity}, segment)
+        amount = {"value": value, "unit": item.unit.meaning, "system": _SYSTEMS["UCUM"], "code": item.unit.value}
+        concepts = quantity(item, self._profile.code_system)
+        found = self._observation(f"measurement-{index}", concepts, {"valueQuantity": amount}, segment)
         found["code"]["text"] = title(item, labels(outcome))
         return found
 
@@ -321,9 +328,17 @@ def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def _concept(code: Code, text: str = "") -> Resource:
-    system = _SYSTEMS.get(code.scheme, f"{_OWN}:codes:{code.scheme}")
-    return {"coding": [{"system": system, "code": code.value, "display": code.meaning}], "text": text or code.meaning}
+def _concept(*codes: Code, text: str = "") -> Resource:
+    """One concept in one or several systems; the last is what it is called in words."""
+    found = [
+        {
+            "system": _SYSTEMS.get(code.scheme, f"{_OWN}:codes:{code.scheme}"),
+            "code": code.value,
+            "display": code.meaning,
+        }
+        for code in codes
+    ]
+    return {"coding": found, "text": text or codes[-1].meaning}
 
 
 def _modality(value: str) -> Resource:

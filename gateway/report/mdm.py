@@ -60,18 +60,19 @@ def _txa(content: ReportContent, profile: Hl7Destination, event: str) -> str:
     """TXA: each edition is a document of its own that names the one before it."""
     number, sender = content.edition.number, text(profile.sending_application)
     verified = content.edition.verified or content.kind is ReportKind.FINAL
+    embedded = bool(content.pdf) and profile.document_form == "ED"
     by = content.edition.by
     fields = {
         1: "1",
         2: coded(*_TYPE) if profile.at_least("2.8") else _TYPE[0],
-        3: "AP" if content.pdf else "TX",
+        3: "AP" if embedded else "TX",
         4: study_time(content),
         6: instant(content.edition.at, zone(profile)),
         12: join("^", _document_id(content, number if event != "T11" else number - 1), sender),
         13: join("^", _document_id(content, number - 1), sender) if event == "T10" else "",
         14: placer(content),
         15: filler(content, profile),
-        16: f"{content.filler_number}.pdf" if content.pdf else "",
+        16: f"{content.filler_number}.pdf" if embedded else "",
         17: "AU" if verified else "DO",
         19: "CA" if event == "T11" else "AV",
         22: f"^{text(by)}" if by else "",

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
 from gateway.domain.messages import MeasurementResult, SegmentResult
 from gateway.domain.roles import PDF, TITLES
 from gateway.hl7.er7 import coded, instant, number, segment, text
+from gateway.report.codes import codings, quantity
 from gateway.report.content import ReportContent, labels, narrative, title, viewer_link
 from gateway.report.segments import study_time, zone
 from gateway.report.settings import Hl7Destination
 
 DELETED = "D"  # OBX-11: what was reported there is not any more
-_STUDY = ("113014", "DICOM Study", "DCM")
-_NARRATIVE = ("59776-5", "Procedure findings", "LN")
-_REMARK = ("48767-8", "Annotation comment", "LN")
-_DOCUMENT = ("PDF", "Report as PDF", "99HILUM")
-_LINK = ("VIEWER", "Link to the images", "99HILUM")
-_PRESENT = ("52101004", "Present", "SCT")
-_ABSENT = ("2667000", "Absent", "SCT")
+_STUDY = Code(value="113014", meaning="DICOM Study", scheme="DCM")
+_NARRATIVE = Code(value="59776-5", meaning="Procedure findings", scheme="LN")
+_REMARK = Code(value="48767-8", meaning="Annotation comment", scheme="LN")
+_DOCUMENT = Code(value="PDF", meaning="Report as PDF", scheme="99HILUM")
+_LINK = Code(value="VIEWER", meaning="Link to the images", scheme="99HILUM")
+_PRESENT = Code(value="52101004", meaning="Present", scheme="SCT")
+_ABSENT = Code(value="2667000", meaning="Absent", scheme="SCT")
 _CONFIDENCE = {"high": "AI-HIGH", "moderate": "AI-MODERATE", "low": "AI-LOW"}
 """OBX-8, in codes that nobody can take for `H` and `L` of HL7 table 0078: above and below normal."""
 _FLAGGED = "AI-FLAG"
@@ -40,9 +41,11 @@ def observations(content: ReportContent, profile: Hl7Destination, *, altered: bo
 
 
 def document(content: ReportContent, profile: Hl7Destination) -> Iterator[str]:
-    """The document as the only content (MDM): the PDF, or the narrative where there is none."""
+    """The document as the only content (MDM): the PDF, or where it is not to be inside, or is not there, the narrative."""
     common = _common(content, profile)
-    found = [_embedded(content, profile)] if content.pdf else list(_sentences(content, profile, narrative(content)))
+    found = [*_document(content, profile)]
+    if not content.pdf or profile.document_form != "ED":
+        found += _sentences(content, profile, narrative(content))
     for position, one in enumerate(found, start=1):
         yield segment("OBX", {1: str(position), **common, **one})
 
@@ -66,23 +69,19 @@ def _result(content: ReportContent, profile: Hl7Destination) -> Iterator[Fields]
     if profile.references:
         for item in outcome.objects:
             yield _reference(item.role, item.sop_class_uid, item.sop_instance_uid, profile)
-    if profile.document == "ED" and content.pdf:
-        yield _embedded(content, profile)
-    pdf = next((item for item in outcome.objects if item.role == PDF), None)
-    if profile.document == "RP" and pdf and not profile.references:
-        yield _reference(pdf.role, pdf.sop_class_uid, pdf.sop_instance_uid, profile)
+    if profile.document_form == "ED" or not profile.references:
+        yield from _document(content, profile)
     if link := viewer_link(content, profile.viewer_url):
         yield {2: "RP", 3: _code(_LINK, profile), 5: f"{text(link)}^^TEXT^HTML"}
 
 
 def _finding(item: SegmentResult, profile: Hl7Destination) -> Fields:
     """Whether a structure was found, coded; "not found" is a result too."""
-    found = _code(_PRESENT if item.voxels else _ABSENT, profile)
     return {
         2: profile.coded_type,
-        3: _code((item.type.value, item.type.meaning, item.type.scheme), profile, item.label),
+        3: _code(item.type, profile, item.label),
         4: str(item.number),
-        5: found,
+        5: _code(_PRESENT if item.voxels else _ABSENT, profile),
     }
 
 
@@ -91,11 +90,9 @@ def _numeric(item: MeasurementResult, names: dict[int, str], profile: Hl7Destina
         value = number(item.value)
     except ValueError:
         raise MessageInvalid(f"{item.name.meaning} is not a finite number") from None
-    concept = (item.name.value, item.name.meaning, item.name.scheme)
-    whole = title(item, names)
     return {
         2: "NM",
-        3: _code(concept, profile, whole if whole != item.name.meaning else ""),
+        3: _coded(quantity(item, profile.code_system), profile, title(item, names)),
         **({} if item.segment is None else {4: str(item.segment)}),
         5: value,
         6: coded(item.unit.value, item.unit.meaning, item.unit.scheme),
@@ -113,9 +110,18 @@ def _reference(role: str, sop_class: str, sop_instance: str, profile: Hl7Destina
     name = TITLES.get(role, f"DICOM {role}")
     return {
         2: "RP",
-        3: _code((role.upper(), name, "99HILUM"), profile),
+        3: _code(Code(value=role.upper(), meaning=name, scheme="99HILUM"), profile),
         5: f"{text(sop_instance)}^{text(sop_class)}&&DCM^AP^DICOM",
     }
+
+
+def _document(content: ReportContent, profile: Hl7Destination) -> Iterator[Fields]:
+    """The PDF as the site wants it: inside, by its UIDs, or not at all."""
+    pdf = next((item for item in content.outcome.objects if item.role == PDF), None)
+    if profile.document_form == "ED" and content.pdf:
+        yield _embedded(content, profile)
+    elif profile.document_form == "RP" and pdf:
+        yield _reference(pdf.role, pdf.sop_class_uid, pdf.sop_instance_uid, profile)
 
 
 def _embedded(content: ReportContent, profile: Hl7Destination) -> Fields:
@@ -155,15 +161,21 @@ def _common(content: ReportContent, profile: Hl7Destination) -> Fields:
     return fields
 
 
-def _code(concept: tuple[str, str, str], profile: Hl7Destination, label: str = "") -> str:
-    """A concept in the site's code, if it has one, with ours as the alternate; else ours with a label as the alternate.
+def _code(concept: Code, profile: Hl7Destination, label: str = "") -> str:
+    return _coded(codings(concept, profile.code_system), profile, label)
+
+
+def _coded(known: Sequence[Code], profile: Hl7Destination, label: str = "") -> str:
+    """A concept in the site's code, if it has one, with ours as the alternate; else ours, with that of another system or a
+    label as the alternate.
 
     CWE has a ninth component, the text as the sender has it.
     """
-    value, meaning, scheme = concept
-    mapped = profile.codes.get(f"{scheme}|{value}")
-    alternate = concept if mapped else (("", label, "99HILUM") if label and label != meaning else ())
-    first = mapped.split("^") if mapped else concept
+    meaning = known[-1].meaning
+    mapped = next((site for code in known if (site := profile.codes.get(f"{code.scheme}|{code.value}"))), None)
+    named = ("", label, "99HILUM") if label and label != meaning else ()
+    ours = [(code.value, code.meaning, code.scheme) for code in known]
+    first, alternate = (mapped.split("^"), ours[-1]) if mapped else (ours[0], ours[1] if len(ours) > 1 else named)
     plain = coded(*first, *alternate)
     if profile.coded_type != "CWE":
         return plain

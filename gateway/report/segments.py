@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from gateway.hl7.er7 import coded, date, instant, join, moment, person, segment, text
 from gateway.report.content import ReportContent
 from gateway.report.settings import Hl7Destination
-from gateway.report.subject import identifiers, order_fields, request_fields, visit
+from gateway.report.subject import entity, identifiers, order_fields, request_fields, visit
 
 _SECTIONS = {"CT": "CT", "MR": "NMR", "NM": "NMS", "PT": "NMS", "US": "RUS"}  # modality -> HL7 table 0074
 _MODES = {"original": ("", ""), "accept": ("AL", "NE"), "application": ("AL", "AL")}
@@ -86,7 +86,12 @@ def obr(content: ReportContent, profile: Hl7Destination) -> str:
 
 
 def filler(content: ReportContent, profile: Hl7Destination) -> str:
-    """ORC-3 and OBR-3."""
+    """ORC-3 and OBR-3: this result's own number, or where the site wants it the order's or the accession number."""
+    named = content.named
+    if profile.filler_number == "order" and named.filler_number:
+        return entity(named.filler_number[0])
+    if profile.filler_number == "accession" and named.accession_number:
+        return text(named.accession_number)
     return join("^", content.filler_number, text(profile.sending_application))
 
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gateway.domain.job import ReportKind
 from gateway.domain.units import parse_duration
 from gateway.hl7.settings import known_zone
+from gateway.report.codes import CodeSystem
 from gateway.report.content import TEMPLATE_NAMES
 from gateway.tls import ClientTls
 
@@ -124,14 +125,17 @@ class Hl7Destination(BaseModel):
     tls: ClientTls | None = None
     coded: Literal["CE", "CWE"] | None = None  # data type of coded findings; CE below version 2.6, CWE from there on
     narrative: Literal["TX", "FT"] = "TX"  # a line in each OBX, or all of them formatted in one
-    document: Literal["none", "ED", "RP"] = (
-        "none"  # the PDF of the result set: in the message, by reference, not at all
-    )
+    document: Literal["none", "ED", "RP"] | None = None
+    """The PDF of the result set: in the message, by reference, not at all; None for `ED` in an MDM and `none` in an ORU."""
     references: bool = True  # an OBX RP for each DICOM object of the result set
     viewer_url: Template = ""  # a link to the images, such as https://viewer.example.org/?study={study_uid}
     service: Annotated[str, AfterValidator(_code)] = "18748-4^Diagnostic imaging study^LN"  # OBR-4 without an order
     service_from_order: bool = True  # OBR-4 is the procedure of the order, where the EHR has told of it
     accession_fields: tuple[AccessionField, ...] = ("OBR-18",)
+    filler_number: Literal["own", "order", "accession"] = "own"
+    """ORC-3 and OBR-3: a number of each result's own; the order's filler number, for receivers that file by that of the RIS;
+    the accession number. Where the order gives none it is the result's own."""
+    code_system: CodeSystem = "SCT"
     codes: dict[Annotated[str, AfterValidator(_coded_key)], Annotated[str, AfterValidator(_code)]] = {}
     """The site's own codes: SYSTEM|CODE -> CODE^TEXT^SYSTEM. The code that is replaced goes along as the alternate."""
     status: dict[
@@ -148,6 +152,11 @@ class Hl7Destination(BaseModel):
             if self.status.get(kind, "") in ("F", "C"):
                 raise ValueError(f"status.{kind.value}: F and C are for results that were confirmed or corrected")
         return self
+
+    @property
+    def document_form(self) -> str:
+        """`none`, `ED` or `RP`."""
+        return self.document or ("ED" if self.message == "mdm" else "none")
 
     @property
     def coded_type(self) -> str:
@@ -190,6 +199,7 @@ class FhirDestination(BaseModel):
     """How the patient is named: by a search that the server must answer with exactly one (`Patient?identifier=`), by the
     identifier alone, or created where there is none."""
     patient_system: str = ""  # the identifier system of patient ids at this server, such as urn:oid:1.2.3
+    code_system: CodeSystem = "SCT"
 
     @field_validator("url")
     @classmethod

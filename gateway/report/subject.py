@@ -30,13 +30,14 @@ def order_fields(subject: Subject) -> dict[int, str]:
 
 
 def request_fields(subject: Subject) -> dict[int, str]:
-    """OBR: the order's numbers, procedure and provider; OBR-3 is this result's own, the order's filler number is OBR-20."""
+    """OBR: the order's numbers, procedure, provider and reason; its filler number is OBR-20."""
     fields = {
         2: _placer(subject),
         16: "^".join(map(text, subject.provider)),
         18: text(subject.accession_number),
         19: text(subject.placer_field_2),
         20: text(subject.filler_number[0].id) if subject.filler_number else "",
+        31: f"^{text(subject.reason)}" if subject.reason else "",
     }
     if subject.procedure:
         parts = [part for code in subject.procedure for part in (code.value, code.meaning, code.scheme)]
@@ -54,8 +55,12 @@ def written(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def _placer(subject: Subject) -> str:
-    return "".join(join("^", *map(text, (one.id, one.authority, one.universal_id, one.universal_id_type)))
-                   for one in subject.placer_number)  # fmt: skip
+    return "".join(map(entity, subject.placer_number))
+
+
+def entity(one: Identifier) -> str:
+    """EI (2.A.28): an order's number with who gave it."""
+    return join("^", *map(text, (one.id, one.authority, one.universal_id, one.universal_id_type)))
 
 
 def _cx(one: Identifier) -> str:

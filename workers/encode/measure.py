@@ -49,7 +49,7 @@ def said(numbers: Sequence[float], manifest: Manifest) -> tuple[MeasurementResul
     output = manifest.output
     if output.findings:
         return tuple(
-            MeasurementResult(name=spec.name.code(), value=100 * number, unit=PERCENT)
+            MeasurementResult(name=spec.name.code(), value=100 * number, unit=PERCENT, probability=True)
             for spec, number in zip(output.findings, numbers, strict=True)
         )
     return tuple(

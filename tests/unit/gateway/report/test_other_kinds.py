@@ -21,8 +21,8 @@ INFARCT = Code(value="432504007", scheme="SCT", meaning="Cerebral infarction")
 AGE = Code(value="BRAINAGE", scheme="99HILUM", meaning="Brain age")
 
 CLASSIFICATION = (
-    MeasurementResult(name=BLEEDING, value=87.5, unit=PERCENT, confidence="low"),
-    MeasurementResult(name=INFARCT, value=0.4, unit=PERCENT),
+    MeasurementResult(name=BLEEDING, value=87.5, unit=PERCENT, confidence="low", probability=True),
+    MeasurementResult(name=INFARCT, value=0.4, unit=PERCENT, probability=True),
 )
 REGRESSION = (MeasurementResult(name=AGE, value=61.25, unit=YEARS),)
 
@@ -32,7 +32,7 @@ def test_every_number_is_an_observation(said: tuple[MeasurementResult, ...]) -> 
     """In HL7 v2 as NM with its unit, in FHIR as a quantity, and in words for people."""
     made = outcome(segments=(), measurements=said)
     numeric = observations(written(made), "NM")
-    wanted = [(one.name.value, one.value, one.unit.value) for one in said]
+    wanted = [(_code(one), one.value, one.unit.value) for one in said]
     assert [(str(obx[3]).split("^")[0], float(str(obx[5])), str(obx[6]).split("^")[0]) for obx in numeric] == wanted
     found = json.loads(fhir.build(report(made), FhirDestination(kind="fhir", url="http://127.0.0.1/fhir")))
     quantities = [
@@ -43,6 +43,25 @@ def test_every_number_is_an_observation(said: tuple[MeasurementResult, ...]) -> 
     assert [(code, float(value["value"]), value["code"]) for code, value in quantities] == wanted
     words = " ".join(narrative(report(made)))
     assert all(one.name.meaning in words for one in said)
+
+
+def _code(one: MeasurementResult) -> str:
+    return f"PROB-SCT-{one.name.value}" if one.probability else one.name.value
+
+
+def test_a_probability_is_not_the_finding() -> None:
+    """Neither in code nor in words: a receiver that files by OBX-3 must not take 0.4 % for an infarct."""
+    made = outcome(segments=(), measurements=CLASSIFICATION)
+    site = profile(codes={"SCT|432504007": "INF^Infarct^99KIS", "99HILUM|PROB-SCT-1386000": "PICH^P(ICH)^99KIS"})
+    raw = build(report(made), site).decode()
+    assert "|432504007^" not in raw
+    assert "^432504007^" not in raw
+    assert "|NM|PROB-SCT-432504007^Probability of Cerebral infarction^99HILUM^111012^Certainty of Finding^DCM|" in raw
+    assert "|NM|PICH^P(ICH)^99KIS^111012^Certainty of Finding^DCM|" in raw
+    assert "|Probability of Cerebral infarction: 0.4 %|" in raw
+    found = json.dumps(json.loads(fhir.build(report(made), FhirDestination(kind="fhir", url="http://127.0.0.1/fhir"))))
+    assert '"code": "432504007"' not in found
+    assert '"text": "Probability of Cerebral infarction"' in found
 
 
 def test_how_sure_the_model_is_goes_with_its_number() -> None:

@@ -100,6 +100,10 @@ CASES: dict[str, Callable[[], bytes]] = {
         report(EMPTY, kind=ReportKind.CANCELLED, number=4, reason="Wrong images."), profile()
     ),
     "mdm-2.5.1": lambda: mdm.build(with_pdf(ordered(report())), profile(message="mdm")),
+    "oru-2.7-radlex": lambda: oru.build(
+        report(EMPTY), profile(version="2.7", code_system="RADLEX", codes={"SCT|52101004": "JA^vorhanden^99KIS"})
+    ),
+    "mdm-2.5.1-reference": lambda: mdm.build(with_pdf(ordered(report())), profile(message="mdm", document="RP")),
     "mdm-2.3.1-text": lambda: mdm.build(report(), profile(message="mdm", version="2.3.1")),
     "mdm-2.8-final": lambda: mdm.build(
         with_pdf(report(kind=ReportKind.FINAL, number=2, by="Dr. A", verified=True)),
@@ -130,6 +134,36 @@ def test_golden(name: str) -> None:
     if grouped:
         message.validate()
     assert message.version == name.split("-")[1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "expected"),
+    [
+        ("own", True, "HILUM"),
+        ("order", True, "F7^RIS"),
+        ("order", False, "HILUM"),
+        ("accession", True, "ACC1"),
+        ("accession", False, "HILUM"),
+    ],
+)
+def test_filler_number_is_what_the_site_wants(wanted: str, known: bool, expected: str) -> None:
+    """Of the result, of the order where the RIS gives it, or the accession number; ORC-3, OBR-3 and TXA-15 agree."""
+    order = replace(ORDER, filler_number=(Identifier(id="F7", authority="RIS"),))
+    context = StudyContext(patient=PATIENT, order=(order,) if known else ())
+    content = replace(report(header=source(accession_number="")), subject=context.subject(""))
+    for build, kind in ((oru.build, "oru"), (mdm.build, "mdm")):
+        lines = build(content, profile(message=kind, filler_number=wanted)).decode().split("\r")
+        places = {"ORC": 3, "OBR": 3, "TXA": 15}
+        found = {line.split("|")[places[line[:3]]] for line in lines if line[:3] in places}
+        assert len(found) == 1
+        assert found == {expected} if known and wanted != "own" else next(iter(found)).endswith(f"^{expected}")
+
+
+def test_reason_for_study_goes_back_to_its_asker() -> None:
+    """OBR-31, escaped, as text."""
+    raw = oru.build(ordered(report()), profile()).decode()
+    (request,) = [line for line in raw.split("\r") if line.startswith("OBR")]
+    assert request.split("|")[31] == "^Headache \\T\\ nausea"
 
 
 def test_a_chinese_name_arrives_whole_in_gb18030() -> None:
