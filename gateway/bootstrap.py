@@ -49,8 +49,8 @@ from gateway.report import fhir, mdm, oru
 from gateway.report.content import ReportContent
 from gateway.report.document import pdf_of
 from gateway.report.fhir_client import FhirEhr
-from gateway.report.mllp import MllpEhr
-from gateway.report.settings import EhrDestination, FhirDestination
+from gateway.report.mllp import MllpEhr, application_answers
+from gateway.report.settings import EhrDestination, FhirDestination, Hl7Destination
 from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule, matching, unmet
@@ -358,7 +358,8 @@ def _dispatchers(
 ) -> list[Dispatcher]:
     clock = SystemClock()
     if isinstance(destination, EhrDestination):
-        return [Dispatcher(name, through_ehr(make_ehr(destination), spool), ledger, clock)]
+        prove = application_answers(destination, spool, clock) if isinstance(destination, Hl7Destination) else None
+        return [Dispatcher(name, through_ehr(make_ehr(destination), spool), ledger, clock, prove=prove)]
     pacs = make_pacs(destination, settings.dicom.ae_title)
     many = destination.limits.associations
     rate = destination.limits.rate

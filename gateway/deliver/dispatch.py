@@ -127,6 +127,8 @@ class Dispatcher:
                 due = proof_due(delivery, finding, self._clock.now(), random.random())  # noqa: S311
                 self._ledger.settle_proof(delivery, finding, due)
                 self._say("proof", delivery, finding)
+                if due is None and finding.verdict is not Verdict.ACCEPTED:
+                    self._mourn(delivery, finding)
         return len(batch)
 
     def _guarded(self, act: Send | Prove, batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
@@ -145,8 +147,11 @@ class Dispatcher:
         self._ledger.settle(delivery, receipt, again, proof_due=None if self._prove is None else now)
         self._say("delivery", delivery, receipt)
         if again is None and receipt.verdict in (Verdict.RETRY, Verdict.REJECTED):
-            role, answer = delivery.draft.role, receipt.answer
-            self._log.error("dead letter", job_id=delivery.draft.job_id, role=role, answer=answer)
+            self._mourn(delivery, receipt)
+
+    def _mourn(self, delivery: Delivery, receipt: Receipt) -> None:
+        draft = delivery.draft
+        self._log.error("dead letter", job_id=draft.job_id, role=draft.role, answer=receipt.answer)
 
     def _say(self, what: str, delivery: Delivery, receipt: Receipt) -> None:
         self._log.info(

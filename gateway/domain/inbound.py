@@ -34,6 +34,15 @@ class Inbound:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApplicationAnswer:
+    """What an application says of a message that we have sent it (MSA)."""
+
+    control_id: str  # MSA-2: MSH-10 of ours
+    code: str  # AA, AE, AR
+    text: str  # MSA-3, or what ERR says
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """What reading a message came to."""
 
@@ -42,3 +51,4 @@ class Reading:
     kind: str = ""  # ORM^O01
     reason: str = ""  # why it says nothing; no patient data
     facts: tuple[Fact, ...] = ()
+    answers: tuple[ApplicationAnswer, ...] = ()

@@ -129,6 +129,7 @@ class Delivery:
     checks: int  # how often the proof has been asked for since it was stored
     transaction: str  # Transaction UID (0008,1195) of the storage commitment it is part of, or empty
     fence: int  # grows with every claim; an answer with an older number is thrown away
+    application: tuple[str, str] | None = None  # a message: MSA-1 and MSA-3 of what its receiver said to our own port
 
 
 class Verdict(Enum):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from gateway.domain.job import Receipt, Verdict
 from gateway.hl7.head import attempt_head, lenient_text
-from gateway.hl7.segments import read_messages
+from gateway.hl7.segments import Message, read_messages
 
 _VERDICTS = {"A": Verdict.ACCEPTED, "E": Verdict.RETRY, "R": Verdict.REJECTED}
+APPLICATION_CODES = frozenset({"AA", "AE", "AR"})
 _CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})  # table 0008
 _LONGEST_TEXT = 80  # characters of MSA-3
 _SHORTEST_SECRET = 3  # characters; shorter parts of ids and names hide nothing and would tear words apart
@@ -32,8 +33,11 @@ class Acknowledgement:
 def read_acknowledgement(answer: bytes) -> Acknowledgement | None:
     """The acknowledgement in an answer, or None where it is none."""
     message = next(read_messages(lenient_text(answer)), None)
-    if message is None:
-        return None
+    return None if message is None else acknowledgement_in(message)
+
+
+def acknowledgement_in(message: Message) -> Acknowledgement | None:
+    """What a message acknowledges, or None where it does not."""
     msa, err = message.first("MSA"), message.first("ERR")
     if not msa.get(1) or not msa.raw(2):
         return None
@@ -54,12 +58,14 @@ def judge(answer: bytes, message: bytes) -> tuple[Acknowledgement | None, Receip
         return None, _retry("the acknowledgement is for another message")
     if acknowledgement.code not in _CODES:
         return None, _retry("the acknowledgement has an unknown code")
-    text = _without_patient(acknowledgement.text, message)
+    return acknowledgement, receipt_of(acknowledgement.code, acknowledgement.text, message)
+
+
+def receipt_of(code: str, text: str, message: bytes) -> Receipt:
+    """What a code of table 0008 and its MSA-3 mean for the message that they are about."""
+    text = _without_patient(text, message)
     note = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:_LONGEST_TEXT]
-    verdict = _VERDICTS[acknowledgement.code[1]]
-    return acknowledgement, Receipt(
-        verdict=verdict, answer=f"{acknowledgement.code}{': ' if note else ''}{note}", answered=True
-    )
+    return Receipt(verdict=_VERDICTS[code[1]], answer=f"{code}{': ' if note else ''}{note}", answered=True)
 
 
 def control_id(message: bytes) -> str:

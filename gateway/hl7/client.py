@@ -27,7 +27,11 @@ class MllpClient:
     the answer to the next message.
     """
 
-    def __init__(self, host: str, port: int, *, timeout: float, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, *, timeout: float, tls: ssl.SSLContext | None = None, deferred: bool = False
+    ) -> None:
+        """``deferred``: application acknowledgements are not waited for here, they come on another connection."""
+        self._deferred = deferred
         self.host, self.port, self.timeout, self._tls = host, port, timeout, tls
         self._connection: Connection | None = None
 
@@ -106,7 +110,8 @@ class MllpClient:
             return False, receipt
         head = attempt_head(message)
         awaited = head.application_acknowledgement if head else ""
-        if acknowledgement.is_accept and receipt.verdict is Verdict.ACCEPTED and awaited in ("AL", "SU", "ER"):
+        accepted = acknowledgement.is_accept and receipt.verdict is Verdict.ACCEPTED
+        if accepted and awaited in ("AL", "SU", "ER") and not self._deferred:
             return await self._application(connection, message, receipt, awaited)
         return await connection.settled(), receipt
 

@@ -81,8 +81,15 @@ class OrderInbox:
             self._log.exception("HL7 message cannot be read", message_id=message.id, error=type(error).__name__)
             reason = f"internal error: {type(error).__name__}"
             return Reading(message_id=message.id, event=InboundEvent.NOT_UNDERSTOOD, reason=reason)
-        event = InboundEvent.UNDERSTOOD if found.facts else InboundEvent.OF_NO_USE
-        return Reading(message_id=message.id, event=event, kind=found.kind, reason=found.nothing, facts=found.facts)
+        event = InboundEvent.UNDERSTOOD if found.facts or found.answers else InboundEvent.OF_NO_USE
+        return Reading(
+            message_id=message.id,
+            event=event,
+            kind=found.kind,
+            reason=found.nothing,
+            facts=found.facts,
+            answers=found.answers,
+        )
 
 
 def _without_head(raw: bytes) -> bytes:

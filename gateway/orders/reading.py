@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from gateway.domain.context import Fact, Merge, Order, Person, Report
+from gateway.domain.inbound import ApplicationAnswer
+from gateway.hl7.acknowledgement import APPLICATION_CODES, acknowledgement_in
 from gateway.hl7.segments import Message, read_messages
 from gateway.orders.patients import Unreadable, read_merges, read_person
 from gateway.orders.requests import ACCESSION_FIELDS, read_orders, read_reports
@@ -34,6 +36,7 @@ class Read:
 
     kind: str  # `ORM^O01`
     facts: tuple[Fact, ...] = ()
+    answers: tuple[ApplicationAnswer, ...] = ()
     nothing: str = ""  # why there is no fact in it although it can be read
 
 
@@ -48,8 +51,9 @@ def read(text: str, received_at: float, conventions: Conventions) -> Read:
     parts = [_read_one(message, received_at, conventions) for message in messages]
     kinds = list(dict.fromkeys(part.kind for part in parts))
     facts = tuple(fact for part in parts for fact in part.facts)
-    nothing = "" if facts else "; ".join(dict.fromkeys(part.nothing for part in parts))
-    return Read(kind=", ".join(kinds)[:60], facts=facts, nothing=nothing)
+    answers = tuple(answer for part in parts for answer in part.answers)
+    nothing = "" if facts or answers else "; ".join(dict.fromkeys(part.nothing for part in parts))
+    return Read(kind=", ".join(kinds)[:60], facts=facts, answers=answers, nothing=nothing)
 
 
 def _read_one(message: Message, received_at: float, conventions: Conventions) -> Read:
@@ -58,6 +62,8 @@ def _read_one(message: Message, received_at: float, conventions: Conventions) ->
     processing = message.head.get(11).upper() or conventions.processing_id
     if processing != conventions.processing_id:
         return Read(kind=kind, nothing=f"MSH-11 is not {conventions.processing_id}: a message for trials")
+    if answer := _answer(message):
+        return Read(kind=kind, answers=(answer,))
     if conventions.ourselves and message.head.get(3) == conventions.ourselves:
         return Read(kind=kind, nothing="a message of our own that came back")
     found = message.time(conventions.zone)
@@ -69,6 +75,14 @@ def _read_one(message: Message, received_at: float, conventions: Conventions) ->
         for position, body in enumerate(bodies)
     )
     return Read(kind=kind, facts=facts, nothing="" if facts else f"{kind or 'its kind'} is of no use here")
+
+
+def _answer(message: Message) -> ApplicationAnswer | None:
+    """An application acknowledgement, whatever message type it comes as (ACK, ORR, MCF ...)."""
+    found = acknowledgement_in(message)
+    if found is None or found.code not in APPLICATION_CODES:
+        return None
+    return ApplicationAnswer(control_id=found.control_id, code=found.code, text=found.text[:250])
 
 
 def _bodies(

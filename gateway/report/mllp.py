@@ -6,10 +6,13 @@ import asyncio
 import threading
 import time
 import weakref
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.domain.errors import DestinationUnreachable
-from gateway.domain.job import Receipt, Verdict
+from gateway.domain.job import Delivery, Receipt, Verdict
+from gateway.domain.ports import Clock, Spool
 from gateway.hl7.client import MllpClient, say
+from gateway.report.deferred import application_said
 from gateway.report.settings import Hl7Destination
 from gateway.report.trial import trial_message
 from gateway.tls import client_context
@@ -22,7 +25,13 @@ class MllpEhr:
         """Raises ConfigurationError where a TLS file cannot be used."""
         self._to = destination
         tls = client_context(destination.tls) if destination.tls else None
-        self._client = MllpClient(destination.host, destination.port, timeout=destination.timeout, tls=tls)
+        self._client = MllpClient(
+            destination.host,
+            destination.port,
+            timeout=destination.timeout,
+            tls=tls,
+            deferred=destination.acknowledgement == "deferred",
+        )
         # The loop turns only while a message is on its way; between messages nothing runs.
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()
@@ -63,3 +72,16 @@ class MllpEhr:
         """Gives the connection back."""
         with self._lock:
             self._loop.run_until_complete(self._client.close())
+
+
+def application_answers(
+    to: Hl7Destination, spool: Spool, clock: Clock
+) -> Callable[[Sequence[Delivery]], Mapping[str, Receipt]] | None:
+    """What the receiver's application has said of messages to our own port; None where it says it at once, or never."""
+    if to.acknowledgement != "deferred":
+        return None
+
+    def heard(item: Delivery) -> Receipt:
+        return application_said(item, spool.path(item.draft.file).read_bytes(), to.application_timeout, clock.now())
+
+    return lambda batch: {item.draft.key: heard(item) for item in batch}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
-from gateway.domain.messages import MeasurementResult, SegmentResult
+from gateway.domain.messages import Code, MeasurementResult, SegmentResult
 from gateway.domain.roles import PDF, TITLES
 from gateway.hl7.er7 import coded, instant, number, segment, text
 from gateway.report.codes import codings, quantity

@@ -12,7 +12,7 @@ from gateway.report.settings import Hl7Destination
 from gateway.report.subject import entity, identifiers, order_fields, request_fields, visit
 
 _SECTIONS = {"CT": "CT", "MR": "NMR", "NM": "NMS", "PT": "NMS", "US": "RUS"}  # modality -> HL7 table 0074
-_MODES = {"original": ("", ""), "accept": ("AL", "NE"), "application": ("AL", "AL")}
+_MODES = {"original": ("", ""), "accept": ("AL", "NE"), "application": ("AL", "AL"), "deferred": ("AL", "AL")}
 
 
 def msh(content: ReportContent, profile: Hl7Destination, message_type: str) -> str:

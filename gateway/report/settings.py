@@ -110,9 +110,11 @@ class Hl7Destination(BaseModel):
     charset: Annotated[str, AfterValidator(_one_of(CHARSETS, "a character set of HL7 table 0211 that can be sent"))] = (
         "UNICODE UTF-8"  # MSH-18
     )
-    acknowledgement: Literal["original", "accept", "application"] = "original"
+    acknowledgement: Literal["original", "accept", "application", "deferred"] = "original"
     """`original`: MSH-15 and 16 are empty, the answer is AA, AE or AR. `accept`: AL and NE, the answer is CA, CE or CR.
-    `application`: AL and AL, both answers, on one connection."""
+    `application`: AL and AL, both answers, on one connection. `deferred`: the same, but the application's comes later to our
+    own port."""
+    application_timeout: Seconds = 3600.0  # `deferred`: how long after CA the application's answer is waited for
     sending_application: Annotated[Namespace, Field(min_length=1)] = "HILUM"  # MSH-3
     sending_facility: Namespace = ""  # MSH-4
     receiving_application: Namespace = ""  # MSH-5

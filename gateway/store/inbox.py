@@ -13,6 +13,7 @@ from gateway.domain.inbound import Inbound, InboundDraft, Reading
 from gateway.domain.ports import Clock
 from gateway.domain.states import InboundEvent, InboundState, next_inbound_state
 from gateway.store import rows, schema
+from gateway.store.deferred import hear_application
 from gateway.store.engine import reading, writing
 
 _INBOUND, _FACTS, _FACT_KEYS, _STUDY_KEYS, _STUDIES = (
@@ -69,6 +70,8 @@ class Inbox:
             if items:
                 connection.execute(_SETTLE, [_settled(item) for item in items])
                 self._add_facts(connection, items)
+                for answer in (answer for item in items for answer in item.answers):
+                    hear_application(connection, answer, self.clock.now())
 
     def replay_message(self, message: int) -> None:
         """A message that was not understood, not used or contradicted is read again; raises NotFound, IllegalTransition."""

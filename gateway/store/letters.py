@@ -45,7 +45,7 @@ class Correspondence:
         with reading(self.engine) as connection:
             found = connection.execute(select(_DELIVERIES).where(_DELIVERIES.c.id.in_(latest))).all()
             settled = {*connection.execute(replaced).scalars(), *connection.execute(asked).scalars()}
-        return [_letter(row, row.job_id in settled) for row in found if row.about is not None]
+        return [_letter(row, row.job_id in settled) for row in found if row.about and "subject" in row.about]
 
     def rewrite(self, delivery: int, draft: DeliveryDraft) -> bool:
         """A message that nobody has seen says something else; False, and nothing done, where it has been sent since."""

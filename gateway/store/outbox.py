@@ -15,6 +15,7 @@ from gateway.domain.roles import NOTICES
 from gateway.domain.states import DeliveryEvent, DeliveryState, JobEvent, JobState, next_delivery_state
 from gateway.store import progress, rows, schema
 from gateway.store.context import may_leave
+from gateway.store.deferred import forget_application
 from gateway.store.engine import DatabaseClock, LeaseClock, reading, writing
 
 _DELIVERIES, _JOBS = schema.deliveries, schema.jobs
@@ -94,6 +95,7 @@ class Outbox:
             "transaction_uid": None,
         }
         mine = _DELIVERIES.c.id == row.id
+        forget_application(connection, row)
         connection.execute(update(_DELIVERIES).where(mine).values(**values))
         return rows.to_delivery(connection.execute(select(_DELIVERIES).where(mine)).one())
 
@@ -149,11 +151,12 @@ class Outbox:
 
 
 def _is_next() -> ColumnElement[bool]:
-    """Messages of one destination leave in order: behind what is under way about the same patient, and behind every
-    earlier edition of the same report, also one that waits for its objects. A dead letter holds up nobody."""
+    """Messages of one destination leave in order: behind what is under way about the same patient (also what waits for its
+    application's answer, for it may have to go again), and behind every earlier edition of the same report, also one that
+    waits for its objects. A dead letter holds up nobody."""
     earlier = _DELIVERIES.alias()
     before = (earlier.c.destination == _DELIVERIES.c.destination, earlier.c.id < _DELIVERIES.c.id)
-    moving = (DeliveryState.WAITING.value, DeliveryState.SENDING.value)
+    moving = (DeliveryState.WAITING.value, DeliveryState.SENDING.value, DeliveryState.STORED.value)
     patient = exists().where(
         *before,
         _DELIVERIES.c.patient_key != "",

@@ -179,7 +179,13 @@ def to_delivery(row: Row[Any]) -> Delivery:
         checks=row.checks,
         transaction=row.transaction_uid or "",
         fence=row.fence,
+        application=_application(row.about),
     )
+
+
+def _application(about: dict[str, Any] | None) -> tuple[str, str] | None:
+    said = (about or {}).get("application")
+    return (said[0], said[1]) if said else None
 
 
 _FACT_KINDS: dict[str, type] = {"person": Person, "order": Order, "merge": Merge, "report": Report}

@@ -1,15 +1,20 @@
-"""A result's reports all the way: preliminary to both EHRs, confirmed by a person, final in both."""
+"""A result's reports all the way: preliminary to every EHR, confirmed by a person, final in all; with the PDF in each form."""
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
+import pydicom
 import pytest
 
+from gateway.testing import FakeEhr
 from tests.acceptance.conftest import MakeSite
 from tests.support.block import write_block
 from tests.support.fhir import fhir_server
-from tests.support.neighbours import Neighbours
+from tests.support.neighbours import Neighbours, study_uid_of
+
+ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 
 pytestmark = [pytest.mark.neighbour, pytest.mark.slow]
 
@@ -17,23 +22,41 @@ pytestmark = [pytest.mark.neighbour, pytest.mark.slow]
 def test_confirmation_makes_final_reports_everywhere(
     tmp_path: Path, make_site: MakeSite, neighbours: Neighbours
 ) -> None:
-    """`hilum confirm` gives a second message with its own MSH-10 and the same OBR-3, and the same FHIR report, final."""
+    """`hilum confirm` gives a second message with its own MSH-10 and the same OBR-3, and the same FHIR report, final. The
+    result's own PDF is in the ORU, in the MDM and in the DocumentReference, byte for byte as in the archive."""
     files = write_block(tmp_path / "series")
-    with fhir_server() as server:
+    with fhir_server() as server, FakeEhr() as papers, FakeEhr() as pointers:
         destinations = neighbours.configuration("")["destinations"]
+        destinations["ehr"]["document"] = "ED"
         destinations["fhir"] = {"kind": "fhir", "url": server.url, "patient": "logical"}
-        rule = neighbours.configuration("")["rules"][0] | {"deliver": ["pacs", "ehr", "fhir"]}
+        destinations["papers"] = destinations["ehr"] | {
+            "port": papers.port,
+            "message": "mdm",
+            "charset": "GB 18030-2000",
+        }
+        destinations["pointers"] = destinations["ehr"] | {"port": pointers.port, "document": "RP", "references": False}
+        rule = neighbours.configuration("")["rules"][0] | {"deliver": list(destinations)}
         site = make_site(destinations=destinations, rules=[rule])
         site.send(files)
         (job,) = site.wait_for_jobs(1, "delivered")
         assert [item["status"] for item in server.of("DiagnosticReport")] == ["preliminary"]
+        pdf, uid = _archived_pdf(neighbours, study_uid_of(files), tmp_path)
+        assert _embedded(neighbours.ehr.messages[0]) == _embedded(papers.messages[0]) == [pdf]
+        assert b"|MDM^T02^MDM_T02|" in papers.messages[0]
+        assert _embedded(pointers.messages[0]) == []
+        assert f"|RP|PDF^Encapsulated PDF^99HILUM||{uid}^".encode() in pointers.messages[0]
+        (document,) = server.of("DocumentReference")
+        assert base64.b64decode(document["content"][0]["attachment"]["data"]) == pdf
         done = site.hilum("confirm", job["id"], "--by", "Dr. Grey")
         assert done.returncode == 0, done.stderr
         site.wait_for(lambda: len(neighbours.ehr.control_ids) == 2, "the final message")
         site.wait_for(
             lambda: [item["status"] for item in server.of("DiagnosticReport")] == ["final"], "the final report"
         )
+        assert papers.wait_for(2)
         again = site.hilum("confirm", job["id"], "--by", "Dr. Grey")
+        assert b"|MDM^T10^MDM_T02|" in papers.messages[1]
+        assert _embedded(papers.messages[1]) == [pdf]
     assert again.returncode == 1
     assert "confirmed already" in again.stderr
     first, second = (message.decode().split("\r") for message in neighbours.ehr.messages)
@@ -43,3 +66,21 @@ def test_confirmation_makes_final_reports_everywhere(
     assert requests[0][22] < requests[1][22]
     (result,) = server.of("DiagnosticReport")
     assert result["resultsInterpreter"] == [{"display": "Dr. Grey"}]
+
+
+def _archived_pdf(neighbours: Neighbours, study: str, folder: Path) -> tuple[bytes, str]:
+    """The PDF inside the archive's Encapsulated PDF object, and its SOP Instance UID."""
+    (item,) = [one for one in neighbours.admin.instances_of(study) if one.sop_class_uid == ENCAPSULATED_PDF]
+    file = folder / "pdf.dcm"
+    file.write_bytes(neighbours.admin.download(item.sop_instance_uid))
+    found = pydicom.dcmread(file)
+    data = bytes(found.EncapsulatedDocument)[: found.EncapsulatedDocumentLength]
+    assert data.startswith(b"%PDF-")
+    assert data.rstrip().endswith(b"%%EOF")
+    return data, item.sop_instance_uid
+
+
+def _embedded(message: bytes) -> list[bytes]:
+    """What the ED observations of a message hold."""
+    fields = [line.split(b"|") for line in message.split(b"\r") if line.startswith(b"OBX|")]
+    return [base64.b64decode(one[5].split(b"^")[4]) for one in fields if one[2] == b"ED"]

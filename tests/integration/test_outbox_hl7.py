@@ -19,29 +19,35 @@ import pytest
 from hl7.mllp import start_hl7_server
 
 from gateway.deliver.dispatch import Dispatcher, through_ehr
+from gateway.domain.context import Subject
 from gateway.domain.ids import DestinationName
 from gateway.domain.job import DeliveryDraft, Payload
 from gateway.domain.states import JobEvent
 from gateway.hl7.acknowledgement import control_id
-from gateway.report.mllp import MllpEhr
+from gateway.orders.inbox import OrderInbox
+from gateway.orders.settings import OrderSettings
+from gateway.report.mllp import MllpEhr, application_answers
 from gateway.report.oru import build
 from gateway.report.settings import CHARSETS, Hl7Destination
 from gateway.store.spool import LocalSpool
 from gateway.testing import Answer, FakeEhr
 from tests.support.certificates import make_certificate
 from tests.support.ledgers import EHR, Story
+from tests.support.mllp import converse, framed, listening, msa
 from tests.support.outcomes import PATIENT, report, source
 
 
 class Outbox:
     """A ledger with messages for an EHR, and its dispatcher."""
 
-    def __init__(self, directory: Path, port: int, *, timeout: str = "300ms") -> None:
+    def __init__(self, directory: Path, port: int, **more: object) -> None:
         self.story = Story(directory)
         self.spool = LocalSpool(directory / "spool")
-        to = Hl7Destination.model_validate({"kind": "hl7", "host": "127.0.0.1", "port": port, "timeout": timeout})
-        send = through_ehr(MllpEhr(to), self.spool)
-        self.dispatcher = Dispatcher(EHR, send, self.story.ledger, self.story.ledger.clock)
+        settings = {"kind": "hl7", "host": "127.0.0.1", "port": port, "timeout": "300ms", **more}
+        to = Hl7Destination.model_validate(settings)
+        send, ledger = through_ehr(MllpEhr(to), self.spool), self.story.ledger
+        prove = application_answers(to, self.spool, ledger.clock)
+        self.dispatcher = Dispatcher(EHR, send, ledger, ledger.clock, prove=prove)
         self.story.queue()
         for event in (JobEvent.CLAIMED, JobEvent.COMMITTED):
             self.story.job_events[event]()
@@ -56,6 +62,8 @@ class Outbox:
                 role="oru",
                 key=f"C{number}",
                 file=self.spool.put(f"message {number}", [_message(f"C{number}")]),
+                subject=Subject(patient=PATIENT),
+                edition=1,
                 patient_key=patient,
                 report_key=f"report {number}",
             )
@@ -82,7 +90,8 @@ class Outbox:
 
 
 def _message(named: str) -> bytes:
-    return f"MSH|^~\\&|HILUM||EHR||20240101||ORU^R01^ORU_R01|{named}|P|2.5.1\rPID|1||P1\r".encode()
+    head = f"MSH|^~\\&|HILUM||EHR||20240101||ORU^R01^ORU_R01|{named}|P|2.5.1|||AL|AL"
+    return f"{head}\rPID|1||P1||Doe^Jane\r".encode()
 
 
 @pytest.mark.parametrize(
@@ -134,6 +143,81 @@ def test_a_receiver_that_is_gone_is_not_asked_for_every_message(tmp_path: Path) 
         assert len(peer.messages) == 1
         outbox.deliver()
     assert len(peer.control_ids) == 10
+
+
+class Deferred(Outbox):
+    """With a port of our own, to which the receiver's application says later what it thinks."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        super().__init__(directory, port, acknowledgement="deferred", application_timeout="1h")
+        settings = OrderSettings(port=0)
+        self.inbox = OrderInbox(self.story.ledger, self.spool, settings.conventions(), settings.codec)
+        self._said = 0
+
+    def say(self, code: str, named: str, text: str = "") -> None:
+        """The application's answer over the wire; it has an answer itself, and is read."""
+        self._said += 1
+        head = f"MSH|^~\\&|EHR||HILUM||20240101||ACK^R01^ACK|E{self._said}|P|2.5.1|||AL|NE"
+        with listening(self.inbox.take) as server:
+            (answer,) = converse(server.port, framed(f"{head}\rMSA|{code}|{named}|{text}\r"))
+        assert msa(answer)[:2] == ["CA", f"E{self._said}"]
+        self.inbox.read_waiting()
+
+    def work(self, later: float = 0.0) -> list[tuple[str, str]]:
+        """Sends and proves what is due after so many seconds; state and last answer of each."""
+        self.story.ledger.clock.time += later  # type: ignore[attr-defined]
+        while self.dispatcher.deliver_due() + self.dispatcher.prove_due():
+            pass
+        return [(row["state"], row["last_answer"]) for row in self.rows()]
+
+
+def test_an_application_answers_on_another_connection(tmp_path: Path) -> None:
+    """CA is not the end: the message waits for its application, and so does the next about the same patient. AE: the same
+    bytes again; an answer to another message, or a second CA, counts for nothing; AA delivers, AR is a dead letter."""
+    with FakeEhr(["CA"] * 9) as peer:
+        outbox = Deferred(tmp_path, peer.port)
+        outbox.plan("p", "p", "q")
+        assert [state for state, _ in outbox.work()] == ["stored", "waiting", "stored"]
+        outbox.say("AA", "C7")
+        outbox.say("CA", "C0")
+        assert [state for state, _ in outbox.work(600)] == ["stored", "waiting", "stored"]
+        outbox.say("AE", "C0", "locked, Jane Doe")
+        outbox.say("AR", "C2", "no such order")
+        (first, _, third) = outbox.work()
+        assert first == ("waiting", "CA, then AE: locked, … …")
+        assert third == ("dead", "CA, then AR: no such order")
+        assert [state for state, _ in outbox.work(600)] == ["stored", "waiting", "dead"]
+        outbox.say("AA", "C0")
+        assert [state for state, _ in outbox.work()] == ["delivered", "stored", "dead"]
+        outbox.say("AA", "C1")
+        assert outbox.work()[:2] == [("delivered", "CA, then AA")] * 2
+    assert [control_id(message) for message in peer.messages] == ["C0", "C2", "C0", "C1"]
+    assert len(set(peer.messages)) == 3
+
+
+def test_an_application_that_never_answers_is_a_dead_letter(tmp_path: Path) -> None:
+    """After its time, and not sent again by itself: it is safe there. A person replays it, and then AA counts, also one that
+    comes before CA is written down."""
+    with FakeEhr(["CA", "CA", "AA"], on_message=lambda _: heard and outbox.say("AA", "C0")) as peer:
+        heard = False
+        outbox = Deferred(tmp_path, peer.port)
+        outbox.plan("p")
+        assert outbox.work(3000)[0][0] == "stored"
+        assert outbox.work(700) == [("stored", "CA; the application has not answered yet")]
+        assert outbox.work(3600) == [("dead", "CA, but no application acknowledgement within 3600 s")]
+        heard = True
+        (row,) = outbox.rows()
+        outbox.story.ledger.replay_delivery(row["id"])
+        assert outbox.work() == [("delivered", "CA, then AA")]
+    assert len(peer.messages) == 2
+
+
+def test_a_receiver_that_knows_the_original_mode_only(tmp_path: Path) -> None:
+    """AA at once is the application's answer."""
+    with FakeEhr() as peer:
+        outbox = Deferred(tmp_path, peer.port)
+        outbox.plan("p")
+        assert outbox.work() == [("delivered", "AA")]
 
 
 _SENDER = """
