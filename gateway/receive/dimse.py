@@ -129,7 +129,10 @@ class DimseNode:
         idle, patience = settings.idle_timeout, min(_ARTIM, settings.idle_timeout)
         if settings.tls is not None:
             handshake(connection.socket, patience)
-        wire = Wire(connection.socket, largest=settings.max_pdu, idle=idle, whole=min(settings.pdu_timeout, idle))
+        whole = min(settings.pdu_timeout, idle)
+        wire = Wire(
+            connection.socket, largest=settings.max_pdu, idle=idle, whole=whole, slowest=float(settings.min_rate)
+        )
         try:
             request = decode(wire.associate_request(patience))
             opened = self._open(request, connection)

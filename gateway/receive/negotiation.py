@@ -5,6 +5,7 @@ The PDUs are pynetdicom's; what is agreed is decided here.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,11 @@ from pynetdicom.presentation import PresentationContext
 from gateway.domain.errors import UpperLayerError
 from gateway.receive.admission import APPLICATION_CONTEXT
 from gateway.receive.pdu import INVALID_PARAMETER
+
+_ITEMS_AT = 74  # where the items of an A-ASSOCIATE-RQ begin (PS3.8 table 9-11)
+_ITEM = struct.Struct(">BBH")
+_USER_INFORMATION = 0x50
+_ITEMS, _SUB_ITEMS = frozenset({0x10, 0x20, _USER_INFORMATION}), frozenset(range(0x51, 0x5A))
 
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 _ACCEPTANCE, _USER_REJECTION, _NO_SUCH_CLASS, _NO_SUCH_SYNTAX = 0, 1, 3, 4  # PS3.8 table 9-18
@@ -62,7 +68,7 @@ def decode(pdu: bytes) -> AssociateRequest:
     """Reads an A-ASSOCIATE-RQ; raises UpperLayerError."""
     try:
         request = A_ASSOCIATE_RQ()
-        request.decode(pdu)
+        request.decode(pdu[:_ITEMS_AT] + _recognized(pdu[_ITEMS_AT:], _ITEMS))
         primitive = request.to_primitive()
         return AssociateRequest(
             calling=primitive.calling_ae_title or "",
@@ -74,6 +80,21 @@ def decode(pdu: bytes) -> AssociateRequest:
     # The decoder meets hostile bytes here and has no error of its own.
     except Exception as error:
         raise UpperLayerError("the A-ASSOCIATE-RQ cannot be read", INVALID_PARAMETER) from error
+
+
+def _recognized(items: bytes, kinds: Collection[int]) -> bytes:
+    """Items without those of an unrecognized type, which are to be ignored (PS3.8 9.3.1); the decoder knows no others."""
+    found, at = [], 0
+    while at + _ITEM.size <= len(items):
+        kind, reserved, size = _ITEM.unpack_from(items, at)
+        value, at = items[at + _ITEM.size : at + _ITEM.size + size], at + _ITEM.size + size
+        if kind not in kinds and at <= len(items):
+            continue
+        if kind == _USER_INFORMATION and len(value) == size:
+            value = _recognized(value, _SUB_ITEMS)
+            size = len(value)
+        found.append(_ITEM.pack(kind, reserved, size) + value)
+    return b"".join(found) + items[at:]
 
 
 def agree(request: AssociateRequest, services: Collection[str], largest: int) -> Agreement:

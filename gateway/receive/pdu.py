@@ -87,17 +87,19 @@ def collector(data: bytearray, most: int) -> Sink:
 class Wire:
     """One connection, read by one thread.
 
-    ``idle`` seconds may pass between PDUs and ``whole`` seconds while one comes in, however slowly its bytes drip.
+    ``idle`` seconds may pass between PDUs and ``whole`` seconds while one comes in, however slowly its bytes drip. A message
+    may take both, and a second for every ``slowest`` bytes of it: tiny PDUs in good time bring it to no end.
     Raises ConnectionLost when the connection ends or is too slow, UpperLayerError for what is no DICOM.
     """
 
-    def __init__(self, connection: socket.socket, *, largest: int, idle: float, whole: float) -> None:
+    def __init__(self, connection: socket.socket, *, largest: int, idle: float, whole: float, slowest: float) -> None:
         self._connection, self._largest, self._idle, self._whole = connection, largest, idle, whole
+        self._slowest = slowest
         self._view = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0  # what has been read and not yet looked at
         self._left = 0  # bytes of the present P-DATA-TF
         self._pieces: list[memoryview] = []  # of the present message, in the buffer
-        self._deadline = 0.0
+        self._deadline = self._due = 0.0  # of the present PDU, and of the present message; 0 between messages
         self._limited = 0.0  # seconds that the socket waits
 
     def associate_request(self, seconds: float) -> bytes:
@@ -146,6 +148,7 @@ class Wire:
             return  # nobody listens any more
 
     def _message(self, context: int | None, kind: int, sink: Sink) -> int:
+        self._due = time.monotonic() + self._idle + self._whole
         while True:
             if not self._left:
                 if self._end - self._start < _PDU.size:
@@ -171,13 +174,16 @@ class Wire:
                 self._pieces.append(piece)
             if control & _LAST:
                 self._empty_into(sink)
+                self._due = 0.0
                 return int(its_context)
 
     def _empty_into(self, sink: Sink) -> None:
         """Before the buffer is filled anew: what has been found in it is handed over together."""
         if self._pieces:
+            began = time.monotonic()
             sink(self._pieces)
             self._pieces.clear()
+            self._due += time.monotonic() - began  # our own slowness is not the peer's
 
     def _out_of_place(self, kind: PduType) -> NoReturn:
         if kind is PduType.A_ABORT:
@@ -186,14 +192,16 @@ class Wire:
 
     def _next_pdu(self) -> PduType:
         if self._start == self._end:
-            self._deadline = time.monotonic() + self._idle
+            self._deadline = self._within(self._idle)
             self._fill()
-        self._deadline = time.monotonic() + self._whole
+        self._deadline = self._within(self._whole)
         kind, length = _PDU.unpack(self._exactly(_PDU.size))
         if kind == PduType.P_DATA_TF:
             if not _ITEM.size <= length <= self._largest:
                 raise UpperLayerError("a P-DATA-TF is not as long as was agreed", INVALID_PARAMETER)
             self._left = length
+            if self._due:
+                self._due += length / self._slowest
             return PduType.P_DATA_TF
         if kind > PduType.A_ABORT or not kind:
             raise UpperLayerError("a PDU of an unknown type", UNRECOGNIZED_PDU)
@@ -203,6 +211,11 @@ class Wire:
             raise UpperLayerError("a PDU has an impossible length", INVALID_PARAMETER)
         self._exactly(length)
         return PduType(kind)
+
+    def _within(self, seconds: float) -> float:
+        """When that will be, or before it when the present message must be over."""
+        end = time.monotonic() + seconds
+        return min(end, self._due) if self._due else end
 
     def _exactly(self, count: int) -> bytes:
         if self._end - self._start >= count:  # nearly always

@@ -73,6 +73,7 @@ class DicomSettings(BaseModel):
     max_association_bytes: Annotated[int, Field(ge=1)] = 1024**4  # of all datasets of one association
     idle_timeout: Seconds = 60.0  # of a silent association
     pdu_timeout: Seconds = 30.0  # for one PDU, from its first byte to its last
+    min_rate: Annotated[int, Field(ge=1)] = 4096  # bytes a second that a message brings at least, on average
     refuse_new_below: Annotated[float, Field(ge=0, le=1)] = (
         0.2  # free part of the disk under which new studies are refused
     )

@@ -1,20 +1,23 @@
-"""Small instances without end while the gateway is killed again and again: every acknowledged one must be there, byte by byte.
+"""Small instances without end while processes of the gateway are killed: every acknowledged one must be there, byte by byte.
 
-`make soak`, or `python -m tests.benchmarks.soak [--instances 100000] [--senders 4] [--every 60]`. Each sender sends an
-instance until it is acknowledged; every so many seconds the gateway is killed (SIGKILL, with all its children) and started again.
-Ends with 1 where an acknowledged instance is missing or damaged.
+`make soak`, or `python -m tests.benchmarks.soak [--instances 100000] [--senders 4] [--every 60]
+[--at-most SECONDS]`. Each sender sends an
+instance until it is acknowledged; every so many seconds a random process of the gateway is killed (SIGKILL), and the gateway
+is started again where that has ended it. Ends with 1 where an acknowledged instance is missing or damaged.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import random
 import struct
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -33,6 +36,7 @@ class Senders:
         self._port = port
         self.acknowledged: dict[str, str] = {}  # SOP Instance UID to SHA-256 of the dataset
         self.again = 0  # instances that were sent more than once
+        self.enough = False  # set by whoever has no more time
         shares = [range(number, instances, senders) for number in range(senders)]
         self._threads = [threading.Thread(target=self._work, args=(share,), daemon=True) for share in shares]
         for thread in self._threads:
@@ -46,6 +50,8 @@ class Senders:
     def _work(self, share: range) -> None:
         sending: Sending | None = None
         for number in share:
+            if self.enough:
+                break
             item, digest = _instance(number)
             while True:
                 try:
@@ -76,33 +82,45 @@ def _instance(number: int) -> tuple[Item, str]:
     return item, hashlib.sha256(data).hexdigest()
 
 
+def _kill_one(receiver: Hilum) -> str:
+    """Kills any one process and has the gateway run again; says which it was."""
+    gateway = receiver.process
+    victim = random.choice([gateway, *gateway.children(recursive=True)])
+    what = "gateway" if victim == gateway else victim.name()
+    victim.kill()
+    if victim == gateway:
+        gateway.wait()
+        receiver.start()
+    return what
+
+
 def main() -> int:
     """Runs it and prints what came of it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--instances", type=int, default=100_000)
     parser.add_argument("--senders", type=int, default=4)
     parser.add_argument("--every", type=float, default=60.0, help="seconds between kills")
+    parser.add_argument("--at-most", type=float, default=math.inf, help="seconds after which nothing new is sent")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hilum-soak-") as name:
         receiver = Hilum(Path(name))
         receiver.start()
-        started, kills = time.monotonic(), 0
+        started, killed = time.monotonic(), Counter[str]()
         senders = Senders(receiver.port, options.instances, options.senders)
         while senders.busy:
             end = time.monotonic() + options.every * random.uniform(0.5, 1.5)
             while senders.busy and time.monotonic() < end:
                 time.sleep(0.1)  # between two looks
+            senders.enough = time.monotonic() - started > options.at_most
             if senders.busy:
-                receiver.kill()
-                kills += 1
-                receiver.start()
+                killed[_kill_one(receiver)] += 1
         seconds = time.monotonic() - started
         receiver.stop()
         kept = receiver.stored()
         lost = [uid for uid, digest in senders.acknowledged.items() if kept.get(uid) != digest]
         left = len(list((Path(name) / "data" / "spool" / "tmp").iterdir()))
     print(
-        f"{len(senders.acknowledged)} acknowledged in {seconds:.0f} s under {kills} kills, {senders.again} tries broken off:"
+        f"{len(senders.acknowledged)} acknowledged in {seconds:.0f} s, killed: {dict(killed)}, {senders.again} tries broken off:"
         f" {len(lost)} lost or damaged, {len(kept) - len(senders.acknowledged)} too many, {left} temporary files left"
     )
     return 1 if lost or left or len(kept) != len(senders.acknowledged) else 0

@@ -1,41 +1,28 @@
-"""Damaged conversations on the DICOM port: whatever a peer says, the node goes on and keeps only what is whole."""
+"""What is no DICOM at all on the DICOM port: whatever a peer says, the node goes on and keeps only what is whole."""
 
 from __future__ import annotations
 
 import random
-import socket
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from gateway.domain.ids import InstanceUID, Uid
 from gateway.receive.settings import DicomSettings
+from tests.support.mutations import answer
 from tests.support.node import EXPLICIT, Site, associate, associations, dataset_digest, recorded, send, wait
 from tests.support.received import SERIES, dataset
 
 pytestmark = pytest.mark.neighbour
 
-ROUNDS = 60
 
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path, DicomSettings(port=0, idle_timeout=2.0))
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One node for all of them."""
+    made = Site(tmp_path_factory.mktemp("node"), DicomSettings(port=0, idle_timeout=2.0))
     yield made
     made.close()
-
-
-def say(site: Site, data: bytes) -> None:
-    """Says it, listens until the node hangs up or is silent, and hangs up."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", site.port)) as raw:
-        raw.settimeout(0.2)
-        raw.sendall(data)
-        raw.shutdown(socket.SHUT_WR)
-        while raw.recv(65536):
-            pass
 
 
 def judge(site: Site) -> None:
@@ -54,25 +41,6 @@ def judge(site: Site) -> None:
     assert list(site.spool._temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_damaged_conversations(site: Site, seed: int) -> None:
-    """A recorded conversation with bytes changed, cut out or doubled, many times over."""
-    wire, dice = recorded(site), random.Random(seed)
-    for _ in range(ROUNDS // 3):
-        damaged = bytearray(wire)
-        for _ in range(dice.choice([1, 1, 2, 8])):
-            place = dice.randrange(len(damaged))
-            damaged[place] = dice.choice([0, 255, dice.randrange(256)])
-        if dice.random() < 0.3:
-            begin = dice.randrange(len(damaged))
-            del damaged[begin : begin + dice.randrange(1, 40)]
-        if dice.random() < 0.2:
-            begin = dice.randrange(len(damaged))
-            damaged[begin:begin] = damaged[begin : begin + 50]
-        say(site, bytes(damaged))
-    judge(site)
-
-
 def test_what_is_no_dicom(site: Site) -> None:
     """Other protocols, empty connections and noise."""
     dice = random.Random(0)
@@ -83,7 +51,7 @@ def test_what_is_no_dicom(site: Site) -> None:
         b"\x0bMSH|^~\\&|\x1c\r",
         *(dice.randbytes(dice.randrange(1, 2000)) for _ in range(15)),
     ):
-        say(site, data)
+        answer(site.port, data)
     judge(site)
 
 
@@ -91,7 +59,7 @@ def test_what_is_no_dicom(site: Site) -> None:
 def test_every_pdu_out_of_place(site: Site, kind: int) -> None:
     """Each PDU type as the first one, empty, short, and with a length that lies (PS3.8 9.3)."""
     for length, body in ((0, b""), (4, bytes(4)), (68, bytes(68)), (0x7FFFFFFF, bytes(100)), (10, bytes(100))):
-        say(site, struct.pack(">BBI", kind, 0, length) + body)
+        answer(site.port, struct.pack(">BBI", kind, 0, length) + body)
     judge(site)
 
 
@@ -106,6 +74,6 @@ def test_contexts_that_are_none(site: Site) -> None:
         (f"{SERIES}.1".encode(), b"../../../x/y."),
     ):
         assert old in wire
-        say(site, wire.replace(old, new[: len(old)].ljust(len(old))))
+        answer(site.port, wire.replace(old, new[: len(old)].ljust(len(old))))
     judge(site)
     assert not [path for path in site.spool._objects.rglob("*") if path.is_file() and len(path.name) != 64]

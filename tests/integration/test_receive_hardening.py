@@ -138,6 +138,15 @@ def test_a_pdu_that_drips(make: Make) -> None:
     nothing_left(site)
 
 
+def test_tiny_fragments_in_good_time(make: Make) -> None:
+    """A fragment of a byte now and then meets every limit of a PDU and brings its message to no end: it is cut."""
+    site = make(idle_timeout=0.5, min_rate=1000)
+    with associated(site.port) as raw:
+        raw.sendall(p_data(store_request(UID), control=3))
+        assert drip(raw, [p_data(b"\0", control=0)] * 1000, 0.05, 12) > 0.9
+    nothing_left(site)
+
+
 def test_silence(make: Make) -> None:
     """A connection that says nothing, and an association that says no more, are ended."""
     site = make(idle_timeout=0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -85,14 +85,14 @@ def status(answer: bytes) -> int:
     return int(struct.unpack_from("<H", answer, place + 8)[0])
 
 
-def drip(raw: socket.socket, data: bytes, pause: float, patience: float) -> float:
-    """Says a byte at a time until the other side has enough of it; returns after how many seconds that was."""
+def drip(raw: socket.socket, data: bytes | Sequence[bytes], pause: float, patience: float) -> float:
+    """Says a byte, or a piece, at a time until the other side has enough; returns after how many seconds that was."""
     started = time.monotonic()
     raw.settimeout(pause)
-    for byte in data:
+    for piece in data:
         assert time.monotonic() - started < patience, "nobody minds"
         try:
-            raw.sendall(bytes([byte]))
+            raw.sendall(bytes([piece]) if isinstance(piece, int) else piece)
             if not raw.recv(1):
                 break
         except TimeoutError:
