@@ -22,7 +22,7 @@ from gateway.deliver.stow import StowPacs
 from gateway.domain.context import Subject
 from gateway.domain.errors import BundleInvalid, ConfigurationError, NoAnswer, ReportRefused
 from gateway.domain.ids import AETitle, DestinationName, JobId, ModelName, Sha256
-from gateway.domain.job import Edition, Job, Priority, ReportKind
+from gateway.domain.job import Edition, Job, OnRefusal, Priority, ReportKind
 from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.roles import MESSAGE, WITHDRAWAL
 from gateway.domain.study import Header, Study
@@ -118,6 +118,7 @@ def make_rules(settings: Settings) -> list[RoutingRule]:
                 compile_expression(text, f"rules.{number}.hold.require (rule {rule.name!r})")
                 for text in rule.hold.require
             ),
+            on_refusal=None if rule.on_refusal is None else OnRefusal(rule.on_refusal),
         )
         for number, rule in enumerate(settings.rules)
     ]

@@ -297,6 +297,7 @@ class Manifest(_Part):
     output: Output
     resources: Resources = Resources()
     uncertainty: Uncertainty | None = None
+    on_refusal: Literal["report", "envelope", "hold"] = "envelope"  # of which refusals archive and EHR are told
     acceptance: tuple[AcceptanceCase, ...] = ()
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from gateway.deliver import plan
 from gateway.domain.context import Order
 from gateway.domain.errors import ConfigurationError, HilumError, MessageInvalid
 from gateway.domain.ids import DestinationName, JobId, ModelName, StudyUID
+from gateway.domain.job import refusal_edition
 from gateway.domain.ports import Broker, Ledger, Spool
 from gateway.domain.study import Series
 from gateway.hold import assembly
@@ -59,6 +60,7 @@ class Pipeline:
         self.route_complete()
         self.ring()
         self.plan_ready()
+        self.tell_refusals()
         self.report_again()
         self.relink()
 
@@ -113,6 +115,18 @@ class Pipeline:
                 self.ledger.plan(job.id, drafts)
             except (MessageInvalid, ConfigurationError) as error:
                 self.ledger.hold_back(job.id, error.message)
+
+    def tell_refusals(self) -> None:
+        """Deliver and report: that images were not processed, and why, to all whom their result was meant for."""
+        for job in self.ledger.untold_refusals():
+            messages, trouble = [], ""
+            try:
+                messages = self.letters.write(job, refusal_edition(job))
+            except MessageInvalid as error:
+                trouble = f"the EHR cannot be told: {error.message}"
+            reachable = replace(job.draft, deliver=tuple(name for name in job.draft.deliver if name in self.roles))
+            drafts = plan.plan(replace(job, draft=reachable), self.roles, messages, self.fallbacks)
+            self.ledger.tell_refusal(job.id, drafts, trouble)
 
     def report_again(self) -> None:
         """Report: confirmations, corrections and cancellations that somebody has asked for."""

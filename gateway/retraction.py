@@ -16,7 +16,10 @@ from gateway.domain.states import JobState
 _REPLACEABLE = frozenset(
     {JobState.RUNNING, JobState.READY, JobState.DELIVERING, JobState.DELIVERED, JobState.UNDELIVERED}
 )
-"""States in which a newer version takes a result back; what is quarantined or dead keeps its reason."""
+"""States in which a newer version takes a result back; what is quarantined or dead keeps its reason, but the report that
+images were not processed is taken back too."""
+
+_WITHOUT_RESULT = frozenset({JobState.QUARANTINED, JobState.DEAD})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +46,15 @@ class Retraction:
 
     def replaced(self, job: Job) -> None:
         """A newer version is about to leave: the older one is withdrawn. The EHR's report is replaced, not cancelled."""
-        if job.supersedes is None:
-            return
-        earlier = self.ledger.job(job.supersedes)
-        if earlier.state in _REPLACEABLE:
-            why = f"Replaced by a newer version of the result, made from {_count(job)} images."
-            self._retract(earlier, RejectionReason.QUALITY, why)
+        before = job.supersedes
+        while before is not None:
+            earlier = self.ledger.job(before)
+            reported = earlier.state is JobState.QUARANTINED and self.ledger.deliveries_of(earlier.id)
+            if earlier.state in _REPLACEABLE or reported:
+                why = f"Replaced by a newer version of the result, made from {_count(job)} images."
+                self._retract(earlier, RejectionReason.QUALITY, why)
+            # What never came to a result has left the one before it in force.
+            before = earlier.supersedes if earlier.state in _WITHOUT_RESULT else None
 
     def recall(
         self, digest: str, since: float, reason: RejectionReason, *, dry_run: bool = False

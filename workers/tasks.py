@@ -9,21 +9,27 @@ from dataclasses import replace
 
 import numpy as np
 
-from gateway.domain.errors import GateRefused, InputRefused, ModelOutputInvalid
+from gateway.domain.errors import GateRefused, HilumError, InputRefused, ModelOutputInvalid
+from gateway.domain.job import OnRefusal
 from gateway.domain.messages import JobOrder, MeasurementResult, Outcome, SegmentResult
+from gateway.domain.refusals import to_tell
 from gateway.manifest import Manifest
 from workers.encode.measure import measure, said
 from workers.encode.objects import encode
+from workers.encode.refusal import Refusal, encode_refusal
 from workers.explain.uncertainty import assess, sentences, with_intervals
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap
 from workers.infer.predict import infer, infer_numbers
 from workers.infer.provenance import provenance
 from workers.load.envelope import enforce
+from workers.load.headers import readable_headers
 from workers.load.masks import Labels, Masks
+from workers.load.part10 import BROKEN
 from workers.load.series import load
 from workers.load.volume import Volume
 from workers.verify.gate import verify
+from workers.verify.refusal import verify_refusal
 
 Progress = Callable[[str], None]
 
@@ -37,17 +43,46 @@ def run(order: JobOrder, model: Model, progress: Progress) -> Outcome:
     stages = _Stages(progress)
     try:
         return _complete(order, model, stages)
-    except (InputRefused, ModelOutputInvalid, GateRefused) as refusal:
-        return Outcome(
-            job_id=order.job_id,
-            status="refused",
-            model=model.identity,
-            reason_code=refusal.code,
-            reason=refusal.message,
-            source_instances=len(order.inputs),
-            flags=order.flags,
-            timings=stages.seconds,
-        )
+    except InputRefused as refusal:
+        return _told(order, model, _refused(order, model, refusal, stages))
+    except (ModelOutputInvalid, GateRefused) as refusal:
+        return _refused(order, model, refusal, stages)
+
+
+def _refused(order: JobOrder, model: Model, refusal: HilumError, stages: _Stages) -> Outcome:
+    return Outcome(
+        job_id=order.job_id,
+        status="refused",
+        model=model.identity,
+        reason_code=refusal.code,
+        reason=refusal.message,
+        source_instances=len(order.inputs),
+        flags=order.flags,
+        timings=stages.seconds,
+    )
+
+
+def _told(order: JobOrder, model: Model, outcome: Outcome) -> Outcome:
+    """With the reason in codes and a report, where archive and EHR are told and it is clear whose images they are."""
+    codes, headers = to_tell(OnRefusal(order.on_refusal), outcome.reason_code), readable_headers(order)
+    if not codes or not headers:
+        return outcome
+    outcome = replace(outcome, refusal=codes, source_series_uid=str(headers[0].SeriesInstanceUID))
+    refusal = Refusal(
+        manifest=model.manifest,
+        identity=model.identity,
+        order=order,
+        headers=headers,
+        reason=outcome.reason,
+        codes=codes,
+    )
+    try:
+        objects = encode_refusal(refusal)
+        verify_refusal(objects, headers, codes, model.manifest, order)
+    except (GateRefused, *BROKEN) as problem:  # the images are odd already; the message to the EHR goes without it
+        said = problem.message if isinstance(problem, GateRefused) else type(problem).__name__
+        return replace(outcome, flags=(*outcome.flags, f"No report could be written for the archive: {said}."))
+    return replace(outcome, objects=objects)
 
 
 def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:

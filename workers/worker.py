@@ -138,6 +138,7 @@ class Worker:
             requested=(requested,) if requested else (),
             predecessors=self._predecessors(claim),
             extra_roles=self._extra_roles(claim),
+            on_refusal=claim.job.draft.on_refusal.value,
         )
 
     def _extra_roles(self, claim: Claim) -> tuple[str, ...]:
@@ -147,10 +148,13 @@ class Worker:
 
     def _predecessors(self, claim: Claim) -> tuple[ResultObject, ...]:
         """The objects of the version that this job's result will replace, where that one has come so far."""
-        if claim.job.supersedes is None:
-            return ()
-        earlier = self._ledger.job(claim.job.supersedes).outcome
-        return earlier.objects if earlier is not None and earlier.status == "complete" else ()
+        before = claim.job.supersedes
+        while before is not None:
+            earlier = self._ledger.job(before)
+            if earlier.outcome is not None and earlier.outcome.status == "complete":
+                return earlier.outcome.objects
+            before = earlier.supersedes  # refused or dead: the result before it is the one in force
+        return ()
 
     def _waiter(self, claim: Claim) -> _Waiter:
         return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping)

@@ -19,6 +19,16 @@ class Priority(IntEnum):
     ROUTINE = 20
 
 
+class OnRefusal(Enum):
+    """What becomes of images that a model refuses."""
+
+    REPORT = "report"  # archive and EHR are told why they were not processed
+    ENVELOPE = (
+        "envelope"  # they are told where the images are not such as the model was made for, not where they are broken
+    )
+    HOLD = "hold"  # the job stays in quarantine, and nobody outside is told
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobDraft:
     """A job that routing wants."""
@@ -33,6 +43,7 @@ class JobDraft:
     deliver: tuple[DestinationName, ...]
     priority: Priority = Priority.ROUTINE
     flags: tuple[str, ...] = ()
+    on_refusal: OnRefusal = OnRefusal.ENVELOPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +83,7 @@ class ReportKind(Enum):
     FINAL = "final"  # a person has confirmed it: F
     CORRECTED = "corrected"  # replaces what was reported before: C
     CANCELLED = "cancelled"  # there is no result any more: X
+    REFUSED = "refused"  # there is no result, and why: the images were not processed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +91,23 @@ class Edition:
     """One version of the report about a job. Each replaces the one before as a whole, and goes to every EHR of the job."""
 
     job_id: JobId
-    number: int  # from 1; the first is made when the job is planned
+    number: int  # from 1; the first is made when the job is planned. 0: why there is no result
     kind: ReportKind
     at: float  # seconds since the epoch, later by a second at least than the edition before: receivers compare it
     by: str = ""  # who confirmed the result
     reason: str = ""  # of a correction or cancellation: one sentence, no patient data
     verified: bool = False  # whether a person has confirmed this or an earlier edition
+    follows: bool = False  # the first edition: whether it takes the place of a report that there is no result
+
+
+REFUSAL = 0
+"""Number of the edition that says why there is no result; what a later attempt gives replaces it."""
+
+
+def refusal_edition(job: Job) -> Edition:
+    """The report that a job's images were not processed."""
+    at = job.created_at if job.finished_at is None else job.finished_at
+    return Edition(job_id=job.id, number=REFUSAL, kind=ReportKind.REFUSED, at=at)
 
 
 class Payload(Enum):

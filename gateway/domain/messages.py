@@ -75,6 +75,7 @@ class JobOrder:
     predecessors: tuple[ResultObject, ...] = ()  # of the version that this one replaces
     extra_roles: tuple[str, ...] = ()  # kinds of result beside the usual ones, as gateway.domain.roles names them
     requested: tuple[RequestedProcedure, ...] = ()  # the EHR's order, where it has told of one
+    on_refusal: str = "envelope"  # of which refusals archive and EHR are told: gateway.domain.refusals
     version: int = VERSION
 
 
@@ -123,6 +124,9 @@ class Outcome:
     model: ModelIdentity
     reason_code: str = ""  # set where refused
     reason: str = ""  # one sentence, set where refused
+    refusal: tuple[
+        Code, ...
+    ] = ()  # the reason in codes (gateway.domain.refusals), where archive and EHR may be told it
     source_series_uid: str = ""
     source_instances: int = 0
     segments: tuple[SegmentResult, ...] = ()

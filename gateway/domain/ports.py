@@ -319,6 +319,14 @@ class OutboxLedger(Protocol):
         """READY -> DELIVERING with its outbox rows, in one transaction."""
         ...
 
+    def untold_refusals(self) -> Sequence[Job]:
+        """Refused jobs of which archive and EHR are to be told and have not been."""
+        ...
+
+    def tell_refusal(self, job: JobId, drafts: Sequence[DeliveryDraft], trouble: str = "") -> None:
+        """A refused job, which stays QUARANTINED, gets its outbox rows, in one transaction."""
+        ...
+
     def hold_back(self, job: JobId, reason: str) -> None:
         """READY -> QUARANTINED: a result of which no valid message can be written does not leave."""
         ...

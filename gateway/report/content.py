@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 from urllib.parse import quote
 
+from gateway.domain import refusals
 from gateway.domain.context import Subject
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.ids import digest
@@ -23,6 +24,7 @@ _NOTICES = {
     ReportKind.FINAL: "AI result, confirmed by a person.",
     ReportKind.CORRECTED: "AI result, corrected: it replaces what was reported before.",
     ReportKind.CANCELLED: "AI result cancelled: what was reported before does not hold.",
+    ReportKind.REFUSED: "There is no AI result: the images were not processed.",
 }
 
 
@@ -40,8 +42,8 @@ class ReportContent:
     supersedes: bool = False  # whether the result takes the place of an earlier one
 
     def __post_init__(self) -> None:
-        """Raises MessageInvalid for a job without a result."""
-        if self.outcome.status != "complete":
+        """Raises MessageInvalid for a job without a result, but for the report that says why there is none."""
+        if self.outcome.status != ("refused" if self.kind is ReportKind.REFUSED else "complete"):
             raise MessageInvalid(f"job {self.outcome.job_id} has no result to report")
 
     @classmethod
@@ -66,7 +68,7 @@ class ReportContent:
     @property
     def replaces(self) -> bool:
         """Whether there may be an earlier edition at the receiver that this one replaces."""
-        return self.edition.number > 1 or self.supersedes
+        return self.edition.number > 1 or self.supersedes or self.edition.follows
 
     @property
     def named(self) -> Subject:
@@ -127,6 +129,10 @@ def viewer_link(content: ReportContent, template: str) -> str:
 def narrative(content: ReportContent) -> Iterator[str]:
     """The report in sentences."""
     outcome, edition, model = content.outcome, content.edition, content.outcome.model
+    if edition.kind is ReportKind.REFUSED:
+        yield f"{_NOTICES[edition.kind]} Asked was {model.name} {model.version} ({model.manufacturer})."
+        yield refusals.sentence(outcome.reason)
+        return
     yield f"{_NOTICES[edition.kind]} Made by {model.name} {model.version} ({model.manufacturer})."
     if edition.by:
         yield f"Confirmed by {edition.by}"

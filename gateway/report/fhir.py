@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 from fhir.resources.R4B.bundle import Bundle
 from pydantic import ValidationError
 
+from gateway.domain import refusals
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
 from gateway.domain.messages import Code, MeasurementResult, SegmentResult
@@ -39,6 +40,7 @@ _SYSTEMS = {
     "RADLEX": "http://radlex.org",
     "V2-0074": "http://terminology.hl7.org/CodeSystem/v2-0074",
     "V2-0203": "http://terminology.hl7.org/CodeSystem/v2-0203",
+    "ABSENT": "http://terminology.hl7.org/CodeSystem/data-absent-reason",
     "CATEGORY": "http://terminology.hl7.org/CodeSystem/observation-category",
 }
 _OWN = "urn:hilum"
@@ -49,6 +51,7 @@ _STATUS = {
     ReportKind.FINAL: "final",
     ReportKind.CORRECTED: "amended",
     ReportKind.CANCELLED: "entered-in-error",
+    ReportKind.REFUSED: "cancelled",  # "not started or not completed"
 }
 _MODALITIES = {"seg": "SEG", "sr": "SR", "pdf": "DOC", "ko": "KO", "pm": "RWV", "sc": "OT"}
 _PRESENT = Code(value="52101004", scheme="SCT", meaning="Present")
@@ -98,7 +101,8 @@ class _Transaction:
             (f"measurement-{index}", self._measurement(item))
             for index, item in enumerate(content.outcome.measurements, start=1)
         ]
-        observations = [*findings, *numbers]
+        refusal = [("refusal-1", self._refusal())] if content.kind is ReportKind.REFUSED else []
+        observations = [*findings, *numbers, *refusal]
         for slot, resource in observations:
             yield self._version(slot, resource)
         yield self._version("report", self._report([slot for slot, _ in observations]))
@@ -250,6 +254,14 @@ class _Transaction:
         found = self._observation(f"measurement-{index}", concepts, {"valueQuantity": amount}, segment)
         found["code"]["text"] = title(item, labels(outcome))
         return found
+
+    def _refusal(self) -> Resource:
+        """No value, and why: not performed, in the code system for that and in the reason's own codes."""
+        outcome = self._content.outcome
+        absent = Code(value="not-performed", scheme="ABSENT", meaning="Not Performed")
+        codings = [_concept(code)["coding"][0] for code in (absent, refusals.NOT_ATTEMPTED, *outcome.refusal)]
+        reason = {"dataAbsentReason": {"coding": codings, "text": refusals.sentence(outcome.reason)}}
+        return self._observation("refusal-1", refusals.SUMMARY, reason, None)
 
     def _report(self, observations: Sequence[str]) -> Resource:
         content, named, by = self._content, self._content.named, self._content.edition.by

@@ -21,6 +21,7 @@ _EVENTS = {
     ReportKind.FINAL: "T10",
     ReportKind.CORRECTED: "T10",
     ReportKind.CANCELLED: "T11",
+    ReportKind.REFUSED: "T02",
 }
 _TYPE = ("DI", "Diagnostic imaging", "HL70270")
 
@@ -37,7 +38,7 @@ def build(content: ReportContent, profile: Hl7Destination) -> bytes:
 
 def _event(content: ReportContent) -> str:
     # What is reported again without having been confirmed is still the original document to its reader.
-    first = content.edition.number == 1 and content.kind is not ReportKind.CANCELLED
+    first = content.edition.number <= 1 and content.kind is not ReportKind.CANCELLED
     return "T02" if first else _EVENTS[content.kind]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 
+from gateway.domain import refusals
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
 from gateway.domain.messages import Code, MeasurementResult, SegmentResult
@@ -63,6 +64,9 @@ def _all(content: ReportContent, profile: Hl7Destination, altered: bool) -> Iter
 
 def _result(content: ReportContent, profile: Hl7Destination) -> Iterator[Fields]:
     outcome = content.outcome
+    if content.kind is ReportKind.REFUSED:
+        yield _answer(refusals.SUMMARY, refusals.NOT_ATTEMPTED, profile)
+        yield from (_answer(refusals.REASON, code, profile) for code in outcome.refusal)
     yield from (_finding(item, profile) for item in outcome.segments)
     names = labels(outcome)
     yield from (_numeric(item, names, profile, flagged=bool(outcome.flags)) for item in outcome.measurements)
@@ -73,6 +77,12 @@ def _result(content: ReportContent, profile: Hl7Destination) -> Iterator[Fields]
         yield from _document(content, profile)
     if link := viewer_link(content, profile.viewer_url):
         yield {2: "RP", 3: _code(_LINK, profile), 5: f"{text(link)}^^TEXT^HTML"}
+
+
+def _answer(question: Code, answer: Code, profile: Hl7Destination) -> Fields:
+    """Something coded about the analysis as a whole."""
+    asked, said = ((code.value, code.meaning, code.scheme) for code in (question, answer))
+    return {2: profile.coded_type, 3: _code(asked, profile), 5: _code(said, profile)}
 
 
 def _finding(item: SegmentResult, profile: Hl7Destination) -> Fields:

@@ -34,6 +34,7 @@ STATUS = {
     ReportKind.FINAL: "F",
     ReportKind.CORRECTED: "C",
     ReportKind.CANCELLED: "X",
+    ReportKind.REFUSED: "P",  # what is said holds, and is preliminary; X could be read as the order being cancelled
 }
 """HL7 table 0123 (OBR-25), and 0085 (OBX-11)."""
 
@@ -150,7 +151,7 @@ class Hl7Destination(BaseModel):
 
     @model_validator(mode="after")
     def _final_is_confirmed(self) -> Self:
-        for kind in (ReportKind.PRELIMINARY, ReportKind.CANCELLED):
+        for kind in (ReportKind.PRELIMINARY, ReportKind.CANCELLED, ReportKind.REFUSED):
             if self.status.get(kind, "") in ("F", "C"):
                 raise ValueError(f"status.{kind.value}: F and C are for results that were confirmed or corrected")
         return self

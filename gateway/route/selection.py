@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.domain.context import Order
 from gateway.domain.ids import DestinationName, JobId, ModelName, Sha256
-from gateway.domain.job import JobDraft, Priority
+from gateway.domain.job import JobDraft, OnRefusal, Priority
 from gateway.domain.study import Series, Study
 from gateway.manifest import Manifest
 from gateway.route.rules import Expression
@@ -33,6 +33,7 @@ class RoutingRule:
     deliver: tuple[DestinationName, ...]
     priority: Priority | None  # None: what the order says
     require: tuple[Expression, ...] = ()  # for each the study must hold a series, before it is released
+    on_refusal: OnRefusal | None = None  # None: what the model's manifest says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,7 @@ def _apply(
             rule=rule.name,
             deliver=rule.deliver,
             priority=priority,
+            on_refusal=rule.on_refusal or OnRefusal(model.manifest.on_refusal),
         )
         drafts[draft.id] = _merge(drafts[draft.id], draft) if draft.id in drafts else draft
     if chosen:
@@ -143,6 +145,7 @@ def _merge(first: JobDraft, second: JobDraft) -> JobDraft:
         deliver=tuple(dict.fromkeys((*first.deliver, *second.deliver))),
         priority=min(first.priority, second.priority),
         flags=first.flags,
+        on_refusal=next(one for one in OnRefusal if one in (first.on_refusal, second.on_refusal)),
     )
 
 

@@ -28,3 +28,6 @@ class Rule(BaseModel):
     run: Annotated[tuple[Name, ...], Field(min_length=1)]
     deliver: tuple[Name, ...] = ()
     priority: Literal["stat", "urgent", "routine", "order"] = "routine"  # order: what the EHR's order says
+    on_refusal: Literal["report", "envelope", "hold"] | None = (
+        None  # of images that a model refuses; None: as its manifest says
+    )

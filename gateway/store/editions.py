@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.domain.errors import NotFound, ReportRefused
 from gateway.domain.ids import JobId
-from gateway.domain.job import DeliveryDraft, Edition, Job, ReportKind
+from gateway.domain.job import REFUSAL, DeliveryDraft, Edition, Job, ReportKind, refusal_edition
 from gateway.domain.ports import Clock
 from gateway.domain.states import JobEvent, JobState
 from gateway.store import progress, rows, schema
@@ -62,14 +62,17 @@ class Editions:
             while earlier is not None and not final:
                 final = _was_confirmed(connection, earlier)
                 earlier = connection.execute(select(_JOBS.c.supersedes).where(_JOBS.c.id == earlier)).scalar_one()
+            follows = _was_refused(connection, job.id)
         at = job.created_at if job.finished_at is None else job.finished_at
         if final:
             reason = "More images have come since the result was confirmed."
-            return Edition(job_id=job.id, number=1, kind=ReportKind.CORRECTED, at=at, reason=reason)
-        return Edition(job_id=job.id, number=1, kind=ReportKind.PRELIMINARY, at=at)
+            return Edition(job_id=job.id, number=1, kind=ReportKind.CORRECTED, at=at, reason=reason, follows=follows)
+        return Edition(job_id=job.id, number=1, kind=ReportKind.PRELIMINARY, at=at, follows=follows)
 
     def edition(self, job: Job, number: int) -> Edition:
         """One edition of the report about a job; raises NotFound."""
+        if number == REFUSAL:
+            return refusal_edition(job)
         if number == 1:
             return self.first_edition(job)
         mine = (_EDITIONS.c.job_id == job.id, _EDITIONS.c.number == number)
@@ -140,6 +143,13 @@ def _refusal(connection: Connection, job: Row[Any], before: Row[Any] | None, kin
 def _was_confirmed(connection: Connection, job: str) -> bool:
     query = select(_EDITIONS.c.number).where(_EDITIONS.c.job_id == job, _EDITIONS.c.kind.in_(_CONFIRMED))
     return connection.execute(query).first() is not None
+
+
+def _was_refused(connection: Connection, job: str) -> bool:
+    """Whether an EHR was told that this job's images were not processed, before it was done again."""
+    table = schema.deliveries
+    found = connection.execute(select(table.c.about).where(table.c.job_id == job, table.c.about.is_not(None))).scalars()
+    return any(about and about["edition"] == REFUSAL for about in found)
 
 
 def _close(connection: Connection, edition: Edition, state: str, note: str = "") -> bool:

@@ -74,7 +74,13 @@ class Jobs:
             self._held(row, claim)
             refused = outcome.status != "complete"
             event = JobEvent.REFUSED if refused else JobEvent.COMMITTED
-            values = {"outcome": rows.outcome_json(outcome), "reason": outcome.reason, "finished_at": now}
+            told = refused and bool(outcome.refusal)
+            values = {
+                "outcome": rows.outcome_json(outcome),
+                "reason": outcome.reason,
+                "finished_at": now,
+                "untold": int(told),
+            }
             rows.move_job(connection, row, event, **values)
             self._remember_objects(connection, row.id, outcome)
             what = "job quarantined" if refused else "result ready"
@@ -148,6 +154,7 @@ class Jobs:
                 attempts_failed=0,
                 attempts_lost=0,
                 outcome=None,
+                untold=0,
                 next_ring=0,
                 rings=0,
             )

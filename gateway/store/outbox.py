@@ -54,6 +54,36 @@ class Outbox:
             rows.tell(connection, now, row.study_uid, "deliveries planned", f"{len(drafts)} to {names}", job)
             progress.follow_up(connection, job, now)  # a message may have no object to wait for
 
+    def untold_refusals(self) -> Sequence[Job]:
+        """Refused jobs of which archive and EHR are to be told and have not been, oldest first."""
+        query = (
+            select(_JOBS)
+            .where(_JOBS.c.state == JobState.QUARANTINED.value, _JOBS.c.untold == 1, may_leave(_JOBS.c.id))
+            .order_by(_JOBS.c.finished_at)
+        )
+        with reading(self.engine) as connection:
+            return [rows.to_job(row) for row in connection.execute(query).all()]
+
+    def tell_refusal(self, job: JobId, drafts: Sequence[DeliveryDraft], trouble: str = "") -> None:
+        """A refused job, which stays in quarantine, gets its outbox rows; what was told before is not told again.
+
+        ``trouble`` says why some of it cannot be told.
+        """
+        now = self.clock.now()
+        with writing(self.engine) as connection:
+            row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).one()
+            if not row.untold or row.state != JobState.QUARANTINED.value:
+                return
+            connection.execute(update(_JOBS).where(_JOBS.c.id == job).values(untold=0))
+            known = set(connection.execute(select(_DELIVERIES.c.key).where(_DELIVERIES.c.job_id == job)).scalars())
+            new = [draft for draft in drafts if draft.key not in known]
+            if new:
+                connection.execute(insert(_DELIVERIES), [rows.delivery_values(draft, now) for draft in new])
+            names = ", ".join(sorted({draft.destination for draft in new})) or "nobody new"
+            told = f"{len(new)} to {names}" + (f"; {trouble}" if trouble else "")
+            rows.tell(connection, now, row.study_uid, "refusal reported", told, job)
+            progress.follow_up(connection, job, now)
+
     def hold_back(self, job: JobId, reason: str) -> None:
         """READY -> QUARANTINED: a result of which no valid message can be written does not leave."""
         now = self.clock.now()

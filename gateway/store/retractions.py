@@ -17,7 +17,12 @@ from gateway.store import progress, rows, schema
 from gateway.store.engine import reading, writing
 
 _DELIVERIES, _JOBS = schema.deliveries, schema.jobs
-_PLANNED = (JobState.DELIVERING.value, JobState.DELIVERED.value, JobState.UNDELIVERED.value)
+_PLANNED = (
+    JobState.DELIVERING.value,
+    JobState.DELIVERED.value,
+    JobState.UNDELIVERED.value,
+    JobState.QUARANTINED.value,  # somebody may have been told why
+)
 _WITHDRAWN = (JobState.RETRACTING.value, JobState.RETRACTED.value, JobState.SUPERSEDED.value)
 
 

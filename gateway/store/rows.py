@@ -22,7 +22,7 @@ from gateway.domain.ids import (
     Sha256,
     StudyUID,
 )
-from gateway.domain.job import Delivery, DeliveryDraft, Job, JobDraft, Payload, Priority
+from gateway.domain.job import Delivery, DeliveryDraft, Job, JobDraft, OnRefusal, Payload, Priority
 from gateway.domain.messages import Outcome, revive, to_json
 from gateway.domain.states import (
     DeliveryState,
@@ -77,7 +77,12 @@ def to_instance(row: Row[Any]) -> Instance:
 def draft_values(draft: JobDraft) -> dict[str, Any]:
     """Column values of a job that is new."""
     values = dataclasses.asdict(draft)
-    return values | {"deliver": list(draft.deliver), "flags": list(draft.flags), "priority": int(draft.priority)}
+    return values | {
+        "deliver": list(draft.deliver),
+        "flags": list(draft.flags),
+        "priority": int(draft.priority),
+        "on_refusal": draft.on_refusal.value,
+    }
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -93,6 +98,7 @@ def to_job(row: Row[Any]) -> Job:
         deliver=tuple(DestinationName(name) for name in row.deliver),
         priority=Priority(row.priority),
         flags=tuple(row.flags),
+        on_refusal=OnRefusal(row.on_refusal),
     )
     return Job(
         draft=draft,

@@ -169,6 +169,10 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("outcome", JSON),
+    Column("on_refusal", String(8), nullable=False, default="envelope", server_default=text("'envelope'")),
+    Column(
+        "untold", Integer, nullable=False, default=0, server_default="0"
+    ),  # refused, and archive and EHR are to be told
     Index("ix_jobs_queue", "state", "priority", "created_at"),
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from workers.encode.codes import PROCESSING_ALGORITHM
-from workers.encode.source import Source
+from workers.encode.source import Origin
 
 
 def long_string(text: str) -> str:
@@ -17,7 +17,7 @@ def long_string(text: str) -> str:
     ].strip()
 
 
-def general_equipment(source: Source) -> dict[str, Any]:
+def general_equipment(source: Origin) -> dict[str, Any]:
     """General and Enhanced General Equipment modules (PS3.3 C.7.5.1, C.7.5.2) as highdicom's arguments."""
     return {
         "manufacturer": long_string(source.identity.manufacturer),
@@ -27,7 +27,7 @@ def general_equipment(source: Source) -> dict[str, Any]:
     }
 
 
-def contributing_equipment(source: Source) -> Dataset:
+def contributing_equipment(source: Origin) -> Dataset:
     """The item of Contributing Equipment Sequence (PS3.3 C.12.1.1.5) that IHE AIR asks of an algorithm.
 
     Its Device UID changes with each build of the model. highdicom knows neither the purpose nor that attribute.

@@ -19,14 +19,14 @@ from gateway.domain.messages import ResultObject
 from workers.encode.equipment import contributing_equipment
 from workers.encode.frames import PER_FRAME
 from workers.encode.patient import copy_patient_and_study
-from workers.encode.source import Source
+from workers.encode.source import Origin
 
 _CODE_STRING = re.compile("[A-Z0-9 _]{1,16}")
 _IMPLEMENTATION = UID(derived_uid("hilum", "implementation class"))
 _IMPLEMENTATION_NAME = "HILUM"
 
 
-def finish(dataset: Dataset, source: Source) -> None:
+def finish(dataset: Dataset, source: Origin) -> None:
     """Completes what highdicom has built; after it nothing depends on when or where it was built."""
     date, time = source.moment.strftime("%Y%m%d"), source.moment.strftime("%H%M%S")
     for keyword in ("InstanceCreationDate", "ContentDate", "SeriesDate"):
@@ -36,16 +36,16 @@ def finish(dataset: Dataset, source: Source) -> None:
     dataset.ContributingEquipmentSequence = [contributing_equipment(source)]
     dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION
     dataset.file_meta.ImplementationVersionName = _IMPLEMENTATION_NAME
-    copy_patient_and_study(source.volume.first, dataset)
+    copy_patient_and_study(source.first, dataset)
 
 
-def copy_body_part(dataset: Dataset, source: Source) -> None:
+def copy_body_part(dataset: Dataset, source: Origin) -> None:
     """Body part and laterality of the images (PS3.3 C.7.3.1), for objects whose series are images themselves.
 
     Laterality is type 2C: empty where neither the images nor their body part tell.
     """
     for keyword in ("BodyPartExamined", "Laterality"):
-        value = str(source.volume.first.get(keyword) or "")
+        value = str(source.first.get(keyword) or "")
         if _CODE_STRING.fullmatch(value):
             setattr(dataset, keyword, value)
     if "BodyPartExamined" not in dataset and "Laterality" not in dataset:

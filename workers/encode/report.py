@@ -7,6 +7,7 @@ from typing import Any
 
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodeContentItem,
     CodedConcept,
     Comprehensive3DSR,
     ContainerContentItem,
@@ -14,8 +15,8 @@ from highdicom.sr import (
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     ImageContentItem,
+    LanguageOfContentItemAndDescendants,
     Measurement,
-    MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
@@ -37,41 +38,38 @@ from workers.encode.codes import (
     IMAGING,
     PROCEDURES,
     QUALITATIVE_EVALUATIONS,
+    REPORT,
     SOURCE_IMAGE,
     concept,
 )
 from workers.encode.equipment import general_equipment, long_string
 from workers.encode.request import ordered_procedures, referenced_requests
-from workers.encode.source import Source
+from workers.encode.source import Origin, Source
 
 Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 
-_CONTAINS = RelationshipTypeValues.CONTAINS
+_CONTAINS, _MODIFIES = RelationshipTypeValues.CONTAINS, RelationshipTypeValues.HAS_CONCEPT_MOD
+_LANGUAGE = CodedConcept("en-US", "RFC5646", "English (United States)")  # as highdicom's own
 
 
 def build_report(
-    source: Source,
+    source: Origin,
     role: str,
     groups: Sequence[Group],
     *,
     series_number: int,
     description: str,
     also: Sequence[Dataset] = (),
+    evaluations: Sequence[CodeContentItem] = (),
 ) -> Comprehensive3DSR:
     """A Comprehensive 3D SR (PS3.3 A.35.13), complete but preliminary and unverified, with the groups as its measurements.
 
-    ``also`` are instances of the same study that groups refer to, beside the images.
+    ``also`` are instances of the same study that groups refer to, beside the images; ``evaluations`` are what is said in
+    codes of the whole.
     """
-    report = MeasurementReport(
-        observation_context=_observation_context(source),
-        procedure_reported=_procedures(source),
-        imaging_measurements=groups,
-    )
-    report[0].ContentSequence.insert(-1, _image_library(source))
-    report[0].ContentSequence.append(_evaluations(source))
     return Comprehensive3DSR(
         evidence=[*source.evidence, *also],
-        content=report[0],
+        content=_content(source, groups, evaluations),
         series_instance_uid=source.uid(role, "series"),
         series_number=series_number,
         sop_instance_uid=source.uid(role, "instance"),
@@ -85,7 +83,7 @@ def build_report(
     )
 
 
-def observer(source: Source) -> ObserverContext:
+def observer(source: Origin) -> ObserverContext:
     """The build of the model as the device that observed (TID 1004)."""
     attributes = DeviceObserverIdentifyingAttributes(
         uid=source.identity.device_uid,
@@ -113,7 +111,7 @@ def description(source: Source, spec: SegmentSpec) -> dict[str, Any]:
     }
 
 
-def algorithm(source: Source) -> AlgorithmIdentification:
+def algorithm(source: Origin) -> AlgorithmIdentification:
     """TID 4019."""
     return AlgorithmIdentification(
         name=source.identity.name,
@@ -138,15 +136,38 @@ def numeric(name: Code, value: float, unit: Code, **arguments: Any) -> Measureme
     return item
 
 
-def _observation_context(source: Source) -> ObservationContext:
-    return ObservationContext(observer_device_context=observer(source))
+def _content(source: Origin, groups: Sequence[Group], evaluations: Sequence[CodeContentItem]) -> ContainerContentItem:
+    """The root of TID 1500. highdicom's own wants at least one group, and has no room for evaluations of the whole."""
+    root = ContainerContentItem(name=REPORT, template_id="1500")
+    root.ContentSequence = ContentSequence(
+        [
+            *LanguageOfContentItemAndDescendants(_LANGUAGE),
+            *ObservationContext(observer_device_context=observer(source)),
+            *(
+                CodeContentItem(name=codes.DCM.ProcedureReported, value=procedure, relationship_type=_MODIFIES)
+                for procedure in _procedures(source)
+            ),
+            _image_library(source),
+            _measurements(groups),
+            _evaluations(source, evaluations),
+        ]
+    )
+    return root
 
 
-def _procedures(source: Source) -> list[CodedConcept]:
+def _measurements(groups: Sequence[Group]) -> ContainerContentItem:
+    """Also where there are none: OHIF stops at a report without the container."""
+    container = ContainerContentItem(name=codes.DCM.ImagingMeasurements, relationship_type=_CONTAINS)
+    if groups:
+        container.ContentSequence = ContentSequence([item for group in groups for item in group])
+    return container
+
+
+def _procedures(source: Origin) -> list[CodedConcept]:
     """The imaging procedure, not the algorithm (IHE AIR): as the images code it, else as it was ordered, else by modality."""
-    items = source.volume.first.get("ProcedureCodeSequence")
+    items = source.first.get("ProcedureCodeSequence")
     found = [code for item in items if (code := _code_of(item))] if isinstance(items, Items) else []
-    return found or ordered_procedures(source) or [PROCEDURES.get(source.references[0].Modality, IMAGING)]
+    return found or ordered_procedures(source) or [PROCEDURES.get(source.evidence[0].Modality, IMAGING)]
 
 
 def _code_of(item: Dataset) -> CodedConcept | None:
@@ -158,7 +179,7 @@ def _code_of(item: Dataset) -> CodedConcept | None:
     return CodedConcept(value, scheme, meaning)
 
 
-def _image_library(source: Source) -> ContainerContentItem:
+def _image_library(source: Origin) -> ContainerContentItem:
     """Exactly the images that were used (TID 1600, 1601). Older OHIF stops at a report without one."""
     group = ContainerContentItem(name=IMAGE_LIBRARY_GROUP, relationship_type=_CONTAINS)
     group.ContentSequence = ContentSequence(
@@ -177,15 +198,14 @@ def _image_library(source: Source) -> ContainerContentItem:
     return library
 
 
-def _evaluations(source: Source) -> ContainerContentItem:
+def _evaluations(source: Origin, coded: Sequence[CodeContentItem]) -> ContainerContentItem:
     container = ContainerContentItem(name=QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
-    container.ContentSequence = ContentSequence(
-        [TextContentItem(name=COMMENT, value=text, relationship_type=_CONTAINS) for text in _statements(source)]
-    )
+    comments = [TextContentItem(name=COMMENT, value=text, relationship_type=_CONTAINS) for text in _statements(source)]
+    container.ContentSequence = ContentSequence([*coded, *comments])
     return container
 
 
-def _statements(source: Source) -> Iterator[str]:
+def _statements(source: Origin) -> Iterator[str]:
     yield "AI result, not verified by a physician."
     yield f"Intended use: {source.manifest.intended_use.strip()}"
     yield from source.remarks

@@ -7,28 +7,28 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from gateway.domain.messages import Code, RequestedProcedure
-from workers.encode.source import Source
+from workers.encode.source import Origin
 
 _SHORT, _LONG = 16, 64  # characters of SH and LO
 
 
-def referenced_requests(source: Source) -> list[Dataset] | None:
+def referenced_requests(source: Origin) -> list[Dataset] | None:
     """One item for the order; None where the EHR has told of none. What DICOM has no room for is left out."""
     return [_item(source, asked) for asked in source.order.requested] or None
 
 
-def ordered_procedures(source: Source) -> list[CodedConcept]:
+def ordered_procedures(source: Origin) -> list[CodedConcept]:
     """The ordered procedure, where it is coded as DICOM can carry it."""
     codes = [code for asked in source.order.requested for code in asked.procedure]
     return [CodedConcept(code.value, code.scheme, code.meaning) for code in codes if _fits(code)]
 
 
-def _item(source: Source, asked: RequestedProcedure) -> Dataset:
+def _item(source: Origin, asked: RequestedProcedure) -> Dataset:
     item = Dataset()
-    item.StudyInstanceUID = source.volume.first.StudyInstanceUID
+    item.StudyInstanceUID = source.first.StudyInstanceUID
     item.ReferencedStudySequence = Items()
     # The images' own accession number, byte for byte, where they have one: the archive knows them by it.
-    own = str(source.volume.first.get("AccessionNumber") or "")
+    own = str(source.first.get("AccessionNumber") or "")
     item.AccessionNumber = own or _within(asked.accession_number, _SHORT)
     item.PlacerOrderNumberImagingServiceRequest = _within(asked.placer_order_number, _LONG)
     item.FillerOrderNumberImagingServiceRequest = _within(asked.filler_order_number, _LONG)

@@ -25,15 +25,50 @@ _OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # PS3.3 C.12.1.1.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Origin:
+    """Whose a result object is: the images' patient and study, the model that made it, the job it was made for."""
+
+    manifest: Manifest
+    identity: ModelIdentity
+    order: JobOrder
+
+    @property
+    def first(self) -> Dataset:
+        """A source dataset to take the patient's and study's attributes from."""
+        raise NotImplementedError
+
+    @property
+    def evidence(self) -> tuple[Dataset, ...]:
+        """What result objects need to know of each image, once for each instance."""
+        raise NotImplementedError
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the result must know, each one sentence."""
+        raise NotImplementedError
+
+    def uid(self, *parts: str) -> str:
+        """The UID that always belongs to this part of this job's result."""
+        return derived_uid(self.order.job_id, *parts)
+
+    @cached_property
+    def moment(self) -> datetime.datetime:
+        """Content date and time: in the time zone the images declare, else in the machine's."""
+        declared = _OFFSET.fullmatch(str(self.first.get("TimezoneOffsetFromUTC", "")))
+        if declared is None:
+            return datetime.datetime.fromtimestamp(self.order.content_time, datetime.UTC).astimezone()
+        sign, hours, minutes = declared.groups()
+        offset = datetime.timedelta(hours=int(hours), minutes=int(minutes)) * (1 if sign == "+" else -1)
+        return datetime.datetime.fromtimestamp(self.order.content_time, datetime.timezone(offset))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Origin):
     """One job's images and output, checked to fit together."""
 
     volume: Volume
     labels: Labels
     measurements: tuple[MeasurementResult, ...]
-    manifest: Manifest
-    identity: ModelIdentity
-    order: JobOrder
     maps: tuple[QuantityMap, ...] = ()
 
     def __post_init__(self) -> None:
@@ -53,6 +88,11 @@ class Source:
         ]
         if len(set(images)) != len(images):
             raise InputRefused("the same SOP Instance UID stands for several slices", code="duplicate_instance")
+
+    @property
+    def first(self) -> Dataset:
+        """Of the first real slice."""
+        return self.volume.first
 
     @cached_property
     def real_slices(self) -> tuple[int, ...]:
@@ -96,23 +136,9 @@ class Source:
         """The segments, numbered 1..N."""
         return self.manifest.output.segments
 
-    def uid(self, *parts: str) -> str:
-        """The UID that always belongs to this part of this job's result."""
-        return derived_uid(self.order.job_id, *parts)
-
     def tracking_uid(self, segment: int) -> str:
         """The same in every object that speaks of the segment."""
         return self.uid("tracking", str(segment))
-
-    @cached_property
-    def moment(self) -> datetime.datetime:
-        """Content date and time: in the time zone the images declare, else in the machine's."""
-        declared = _OFFSET.fullmatch(str(self.volume.first.get("TimezoneOffsetFromUTC", "")))
-        if declared is None:
-            return datetime.datetime.fromtimestamp(self.order.content_time, datetime.UTC).astimezone()
-        sign, hours, minutes = declared.groups()
-        offset = datetime.timedelta(hours=int(hours), minutes=int(minutes)) * (1 if sign == "+" else -1)
-        return datetime.datetime.fromtimestamp(self.order.content_time, datetime.timezone(offset))
 
     @property
     def remarks(self) -> tuple[str, ...]:

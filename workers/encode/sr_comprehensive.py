@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ComprehensiveSRStorage
 
 from gateway.domain.roles import SR_COMPREHENSIVE, SR_DATA_COMPREHENSIVE
-from workers.encode.source import Source
+from workers.encode.source import Origin, Source
 from workers.encode.sr import build_sr
 from workers.encode.sr_data import build_sr_data
 
@@ -16,15 +16,15 @@ _SERIES_AFTER = 20  # series number of the twin minus that of the original
 
 def build_sr_comprehensive(source: Source) -> Dataset:
     """The report for people."""
-    return _twin(build_sr(source), source, SR_COMPREHENSIVE)
+    return as_comprehensive(build_sr(source), source, SR_COMPREHENSIVE)
 
 
 def build_sr_data_comprehensive(source: Source) -> Dataset:
     """The report for programs."""
-    return _twin(build_sr_data(source), source, SR_DATA_COMPREHENSIVE)
+    return as_comprehensive(build_sr_data(source), source, SR_DATA_COMPREHENSIVE)
 
 
-def _twin(report: Comprehensive3DSR, source: Source, role: str) -> Dataset:
+def as_comprehensive(report: Comprehensive3DSR, source: Origin, role: str) -> Dataset:
     """An object of its own in its own series. Nothing of its content is 3D (SCOORD3D), so all of it stays."""
     report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
     report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = UID(source.uid(role, "instance"))

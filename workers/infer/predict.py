@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gateway.domain.errors import ModelOutputInvalid
+from gateway.domain.errors import InputRefused, ModelOutputInvalid
 from gateway.manifest import Output
 from workers.infer.model import Model
 from workers.infer.regrid import regrid, same_grid
 from workers.infer.upright import straighten
 from workers.load.masks import Labels
 from workers.load.volume import Volume
+
+_CODE = re.compile("[a-z][a-z0-9_]{0,31}")
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -61,12 +64,26 @@ def _infer(model: Model, volume: Volume) -> Labels:
 def _predict(model: Model, volume: Volume, *, axes: int) -> Any:
     """`pred` after the bundle's postprocessing; of at least so many axes when it leaves the network, batch included."""
     with torch.inference_mode():
-        data = model.preprocess({"image": _image(volume)})
+        data = _prepared(model, volume)
         # The network sees no geometry: a plain tensor, in the layout its weights have.
         batch = _layout(data["image"].as_tensor()[None].to(model.device))
         output = model.inferer(inputs=batch, network=model.network)
         data["pred"] = MetaTensor(_checked(output, axes)[0].cpu(), meta=data["image"].meta)
         return model.postprocess(data)["pred"]
+
+
+def _prepared(model: Model, volume: Volume) -> dict[str, Any]:
+    """What the bundle's preprocessing makes of the images; its transforms may refuse them by InputRefused."""
+    try:
+        return model.preprocess({"image": _image(volume)})
+    except RuntimeError as error:  # how MONAI wraps what a transform raises
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputRefused):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        code = cause.code if _CODE.fullmatch(cause.code) else "refused_by_model"
+        raise InputRefused(cause.message[:200], code=code) from error
 
 
 def _image(volume: Volume) -> MetaTensor:

@@ -1,0 +1,47 @@
+"""Images that a model refuses, the whole way: why they were not processed is in the PACS, in the EHR and told here."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from gateway.domain.ids import StudyUID
+from tests.support.head import head
+from tests.support.neighbours import SR, Neighbours, study_uid_of
+from tests.support.series import write_series
+from tests.support.site import Site
+
+pytestmark = [pytest.mark.neighbour, pytest.mark.slow]
+
+
+def test_a_stripped_head(tmp_path: Path, neighbours: Neighbours) -> None:
+    """The shipped model is not asked about a brain without its head: a coded report in Orthanc, one message in the EHR,
+    and the job in quarantine. Done again it is refused again, and nobody is told twice."""
+    whole = head()
+    files = write_series(tmp_path / "in", np.where(whole.reference, whole.voxels, 0), whole.affine)
+    study = study_uid_of(files)
+    with Site(tmp_path / "site", neighbours.configuration("builtin:brain_mask")) as site:
+        site.send(files)
+        (job,) = site.wait_for_jobs(1)
+        assert (job["state"], job["outcome"]["reason_code"]) == ("quarantined", "envelope_empty")
+        site.wait_for(lambda: neighbours.ehr.messages, "the message")
+        message = neighbours.ehr.messages[0].decode()
+        for said in ("Not processed: the images are not such as the model was made for", "111065^Summary of Analyses^DCM",
+                     "111225^Not Attempted^DCM", "113001^Rejected for Quality Reasons^DCM", "ENV-EMPTY^"):  # fmt: skip
+            assert said in message
+        (found,) = [item for item in neighbours.admin.instances_of(study) if item.sop_class_uid == SR]
+        report = dcmread(BytesIO(neighbours.admin.download(found.sop_instance_uid)))
+        written = {str(element.value) for element in report.iterall()}
+        assert {"111225", "113001", "ENV-EMPTY", str(dcmread(files[0]).PatientName)} <= written
+        site.hilum("replay", "job", job["id"])
+        story = lambda: [event["what"] for event in site.ledger.explain(StudyUID(study))["events"]]  # noqa: E731
+        site.wait_for(lambda: story().count("refusal reported") == 2, "the second refusal")
+        assert (story().count("job quarantined"), site.jobs()[0]["state"]) == (2, "quarantined")
+        assert "not processed" in site.hilum("explain", study).stdout
+        assert len(site.ledger.list_deliveries(10)) == 2
+    assert len(neighbours.ehr.messages) == 1
+    assert neighbours.results(study) == {SR: 1}
