@@ -113,11 +113,12 @@ def make_rules(settings: Settings) -> list[RoutingRule]:
             when=compile_expression(rule.when, f"rules.{number}.when (rule {rule.name!r})"),
             run=tuple(ModelName(name) for name in rule.run),
             deliver=tuple(DestinationName(name) for name in rule.deliver),
-            priority=None if rule.priority == "order" else Priority[rule.priority.upper()],
+            priority=None if rule.priority == "order" else Priority[rule.priority.upper().replace("-", "_")],
             require=tuple(
                 compile_expression(text, f"rules.{number}.hold.require (rule {rule.name!r})")
                 for text in rule.hold.require
             ),
+            due_in=rule.deadline,
             on_refusal=None if rule.on_refusal is None else OnRefusal(rule.on_refusal),
         )
         for number, rule in enumerate(settings.rules)

@@ -256,6 +256,7 @@ class Device(_Part):
 class Resources(_Part):
     """What one job may use."""
 
+    device: Literal["any", "cpu", "cuda", "mps"] = "any"  # what the network needs; `any` takes the best that is there
     memory_mib: Annotated[int, Field(ge=256)] = 8192
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
 

@@ -102,8 +102,8 @@ class Pipeline:
 
     def ring(self) -> None:
         """Submit: wakes workers for jobs that nobody has heard of yet, or not for a while."""
-        for job_id in self.ledger.unheard(_RINGS_AT_ONCE, _RING_BACK_OFF):
-            self.broker.ring(job_id)
+        for job_id, queue in self.ledger.unheard(_RINGS_AT_ONCE, _RING_BACK_OFF):
+            self.broker.ring(job_id, queue)
 
     def plan_ready(self) -> None:
         """Deliver and report: a job's results to one outbox row for each object or message and destination."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import random
 import socket
 import sys
 import threading
 import time
 import uuid
+from datetime import datetime
 from pathlib import Path
 
 from celery import Celery
 from celery.signals import worker_shutting_down
 
-from gateway.domain.bell import celery_settings
+from gateway.domain.bell import celery_settings, queues_of
 from gateway.domain.errors import HilumError
 from gateway.domain.messages import RUN_TASK
 from gateway.manifest import resolve_bundle
@@ -48,7 +50,16 @@ def make_worker(settings: Settings, owner: str) -> Worker:
         lease=jobs.lease,
         heartbeat=jobs.heartbeat,
         forms=settings.forms,
+        devices=settings.jobs.devices or found_devices(),
+        least=lambda: settings.jobs.least_priority(datetime.now().time()),
     )
+
+
+def found_devices() -> tuple[str, ...]:
+    """What models may run on here, as far as can be told without loading PyTorch."""
+    if Path("/dev/nvidiactl").exists():
+        return ("cuda", "cpu")
+    return ("mps", "cpu") if sys.platform == "darwin" and platform.machine() == "arm64" else ("cpu",)
 
 
 def make_app(worker: Worker, broker_url: str) -> Celery:
@@ -99,7 +110,16 @@ def main(arguments: list[str] | None = None) -> int:
     knocking = threading.Thread(target=knock_for_ever, args=(worker, settings.jobs.knock), name="knock", daemon=True)
     knocking.start()
     app = make_app(worker, options.broker or settings.broker.url)
-    flags = ["--pool=threads", "--concurrency=1", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    queues = queues_of(settings.jobs.devices or found_devices())
+    flags = [
+        "-Q",
+        ",".join(queues),
+        "--pool=threads",
+        "--concurrency=1",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+    ]
     app.worker_main(["--quiet", "worker", *flags, "--loglevel=ERROR", "-n", f"hilum-{uuid.uuid4().hex[:8]}@%h"])
     worker.close()
     return 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from gateway.domain.errors import BundleInvalid, HilumError, LeaseLost, LedgerError, ModelDenied, ModelError
-from gateway.domain.job import Claim
+from gateway.domain.job import Claim, Priority
+from gateway.domain.job_ledger import JobLedger
 from gateway.domain.messages import InputFile, JobOrder, Outcome, ResultObject
-from gateway.domain.ports import JobLedger, Spool
+from gateway.domain.ports import Spool
+from gateway.domain.schedule import FRESH
 from gateway.manifest import bundle_digest, read_manifest
 from gateway.observe.logs import log
 from workers.desk import Desk
@@ -38,14 +40,18 @@ class Worker:
         lease: float,
         heartbeat: float,
         forms: Mapping[str, Collection[str]] | None = None,
+        devices: Collection[str] = ("cpu",),
+        least: Callable[[], Priority] = lambda: Priority.OFF_PEAK,
     ) -> None:
-        """``forms``: destination -> roles that are only written because it may need them."""
+        """``forms``: destination -> roles that are only written because it may need them; ``least``: what may run now."""
+        self._devices, self._least = devices, least
         self._forms = forms or {}
         self._owner, self._ledger, self._spool, self._bundles = owner, ledger, spool, bundles
         self._lease, self._heartbeat = lease, heartbeat
         self._desk = Desk.set_up(scratch)
-        self._process = ModelProcess(self._desk.room(bundles.values()))
-        self._warm = ""
+        self._stage = ""
+        self._process = ModelProcess(self._desk.room(bundles.values()), self._enter)
+        self._turn = FRESH
         self._busy = threading.Lock()
         self._stopping = threading.Event()
         self._log = log(stage="worker", owner=owner)
@@ -83,9 +89,12 @@ class Worker:
     def _work(self) -> bool:
         if self._stopping.is_set():
             return False
-        claim = self._ledger.claim(self._owner, self._lease, warm=self._warm)
+        claim = self._ledger.claim(
+            self._owner, self._lease, turn=self._turn, devices=self._devices, least=self._least()
+        )
         if claim is None:
             return False
+        self._turn, self._stage = claim.turn, ""
         started = time.monotonic()
         self._log.info("job started", job_id=claim.job.id, model=claim.job.draft.model, attempt=claim.fence)
         ended = self._settle(claim)
@@ -114,9 +123,7 @@ class Worker:
         if bundle_digest(bundle) != draft.model_digest:
             raise BundleInvalid(f"model {draft.model!r} is not the build that was admitted: its digest differs")
         timeout = read_manifest(bundle).resources.timeout_s
-        outcome = self._process.run(self._order(claim, bundle, output), timeout=timeout, on_wait=self._waiter(claim))
-        self._warm = draft.model_digest
-        return outcome
+        return self._process.run(self._order(claim, bundle, output), timeout=timeout, on_wait=self._waiter(claim))
 
     def _order(self, claim: Claim, bundle: Path, output: Path) -> JobOrder:
         instances = self._ledger.input_instances(claim.job.id)
@@ -156,8 +163,11 @@ class Worker:
             before = earlier.supersedes  # refused or dead: the result before it is the one in force
         return ()
 
+    def _enter(self, stage: str) -> None:
+        self._stage = stage
+
     def _waiter(self, claim: Claim) -> _Waiter:
-        return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping)
+        return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping, lambda: self._stage)
 
     def _commit(self, claim: Claim, outcome: Outcome) -> str:
         deadline = time.monotonic() + _COMMIT_PATIENCE
@@ -174,7 +184,7 @@ class Worker:
                 self._stopping.wait(1.0)
 
     def _fail(self, claim: Claim, error: HilumError) -> str:
-        self._warm = ""
+        self._turn = FRESH  # nothing is loaded any more
         try:
             # Another try with the same bundle gives the same refusal; anything else may be luck.
             state = self._ledger.fail(claim, error.message, permanent=isinstance(error, BundleInvalid | ModelDenied))
@@ -204,21 +214,49 @@ class _Waiter:
     """Called every second or so while a model runs: keeps the lease, and notices when to stop."""
 
     def __init__(
-        self, ledger: JobLedger, claim: Claim, lease: float, heartbeat: float, stopping: threading.Event
+        self,
+        ledger: JobLedger,
+        claim: Claim,
+        lease: float,
+        heartbeat: float,
+        stopping: threading.Event,
+        stage: Callable[[], str],
     ) -> None:
         self._ledger, self._claim, self._lease = ledger, claim, lease
-        self._heartbeat, self._stopping = heartbeat, stopping
-        self._next = time.monotonic() + heartbeat
+        self._heartbeat, self._stopping, self._stage = heartbeat, stopping, stage
+        self._begun, self._told = time.monotonic(), ""
+        self._next = self._begun + heartbeat
 
     def __call__(self) -> None:
         if self._stopping.is_set():
             raise _Stopped
-        if time.monotonic() < self._next:
+        now, stage = time.monotonic(), self._stage()
+        if now < self._next and stage == self._told:
             return
-        self._next = time.monotonic() + self._heartbeat
+        self._next, self._told = now + self._heartbeat, stage
         try:
-            self._ledger.heartbeat(self._claim, self._lease)
+            done = how_far(stage, now - self._begun, self._claim.expected)
+            self._ledger.heartbeat(self._claim, self._lease, stage, done)
         except LeaseLost:
             raise
         except LedgerError:
             self._next = time.monotonic() + 1.0  # the ledger is away for now; the lease still runs
+
+
+_STAGES = {
+    "open": 0.0,
+    "load": 0.05,
+    "infer": 0.15,
+    "measure": 0.7,
+    "uncertainty": 0.75,
+    "encode": 0.85,
+    "verify": 0.95,
+}
+"""Where each stage begins in a job, as far as can be told of a model that has given no result yet."""
+
+
+def how_far(stage: str, seconds: float, expected: float | None) -> float:
+    """The part of a job that is done, 0 to 0.99: by what the model has taken lately, else by its stage."""
+    if not expected:
+        return _STAGES.get(stage, 0.0)
+    return min(seconds / expected, 0.99)

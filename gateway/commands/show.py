@@ -18,6 +18,7 @@ from gateway import bootstrap
 from gateway.commands.status import served_at
 from gateway.domain.errors import ConfigurationError, NotFound, ReportRefused
 from gateway.domain.ids import JobId, StudyUID
+from gateway.domain.job import Priority
 from gateway.domain.messages import Outcome
 from gateway.domain.states import IllegalTransition
 from gateway.settings import read_settings
@@ -55,7 +56,8 @@ def show_jobs(config: Path | None, limit: int, as_json: bool) -> None:
     """Jobs, newest first."""
     rows = open_for_reading(config).list_jobs(limit)
     columns: _Columns = {
-        "id": str, "model": str, "state": str, "attempts_failed": str, "attempts_lost": str,
+        "id": str, "model": str, "state": str, "priority": _priority, "deadline": _time, "place": str, "stage": str,
+        "fraction": _percent, "attempts_failed": str, "attempts_lost": str,
         "created_at": _time, "finished_at": _time, "reason": str,
     }  # fmt: skip
     _print("jobs", rows, columns, as_json)
@@ -187,6 +189,14 @@ def _number(text: Any) -> int:
 
 def _time(value: Any) -> str:
     return "" if value is None else datetime.fromtimestamp(float(value)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _priority(value: Any) -> str:
+    return Priority(value).name.lower().replace("_", "-")
+
+
+def _percent(value: Any) -> str:
+    return f"{value:.0%}"
 
 
 def _with_stories(ledger: SqlLedger, deliveries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-QUEUE = "hilum"
+from gateway.domain.job import ANY_DEVICE, Priority
+
+
+def queue_of(device: str, priority: Priority) -> str:
+    """The queue that wakes workers of a device class: `hilum.any.stat`."""
+    return f"hilum.{device}.{priority.name.lower()}"
+
+
+def queues_of(devices: Collection[str]) -> list[str]:
+    """What a worker with these devices listens to, the most urgent first."""
+    classes = dict.fromkeys((*devices, ANY_DEVICE))
+    return [queue_of(device, priority) for priority in Priority for device in classes]
+
+
 _TASK_LIMIT = 7200  # seconds; the model's own limit is in its manifest and is enforced by the worker
 
 
@@ -15,7 +29,7 @@ def celery_settings() -> dict[str, Any]:
         "accept_content": ["json"],
         "task_serializer": "json",
         "task_ignore_result": True,
-        "task_default_queue": QUEUE,
+        "task_default_queue": queue_of(ANY_DEVICE, Priority.ROUTINE),
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_acks_on_failure_or_timeout": True,
@@ -29,6 +43,7 @@ def celery_settings() -> dict[str, Any]:
         "broker_connection_timeout": 1,
         "broker_transport_options": {
             **visibility,
+            "queue_order_strategy": "priority",  # the order in which they are listed
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
             "socket_keepalive": True,

@@ -8,6 +8,7 @@ from enum import Enum, IntEnum
 from gateway.domain.context import Subject
 from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, SeriesUID, Sha256, StudyUID
 from gateway.domain.messages import Outcome
+from gateway.domain.schedule import FRESH, Turn
 from gateway.domain.states import DeliveryState, JobState
 
 
@@ -17,6 +18,10 @@ class Priority(IntEnum):
     STAT = 0
     URGENT = 10
     ROUTINE = 20
+    OFF_PEAK = 30  # when nothing else waits, and in the site's off-peak hours where it has any
+
+
+ANY_DEVICE = "any"
 
 
 class OnRefusal(Enum):
@@ -44,6 +49,9 @@ class JobDraft:
     priority: Priority = Priority.ROUTINE
     flags: tuple[str, ...] = ()
     on_refusal: OnRefusal = OnRefusal.ENVELOPE
+    sender: str = ""  # AE title of whoever sent the images: each has its turn
+    due_in: float | None = None  # seconds from when the job is made to its deadline
+    device: str = ANY_DEVICE  # what the model needs: `cuda`, `mps`, `cpu`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +82,8 @@ class Claim:
 
     job: Job
     fence: int
+    turn: Turn = FRESH  # of the worker, after this job
+    expected: float | None = None  # seconds that the model has taken lately
 
 
 class ReportKind(Enum):

@@ -13,7 +13,6 @@ from gateway.domain.evidence import Evidence, PerformedStep
 from gateway.domain.ids import AETitle, AssociationId, DestinationName, InstanceUID, JobId, StudyUID
 from gateway.domain.inbound import Inbound, InboundDraft, Reading
 from gateway.domain.job import (
-    Claim,
     Commitment,
     Delivery,
     DeliveryDraft,
@@ -24,8 +23,8 @@ from gateway.domain.job import (
     Receipt,
     ReportKind,
 )
-from gateway.domain.messages import Outcome, RequestedProcedure
-from gateway.domain.states import JobState, StudyState
+from gateway.domain.job_ledger import JobLedger
+from gateway.domain.states import StudyState
 from gateway.domain.study import Instance, Study
 
 
@@ -84,8 +83,8 @@ class Spool(Protocol):
 class Broker(Protocol):
     """The doorbell. Losing a ring costs seconds, never a job."""
 
-    def ring(self, job_id: JobId) -> None:
-        """Wakes a worker; never blocks and never raises."""
+    def ring(self, job_id: JobId, queue: str) -> None:
+        """Wakes a worker that listens to this queue; never blocks and never raises."""
         ...
 
 
@@ -272,42 +271,6 @@ class RoutingLedger(Protocol):
         ...
 
 
-class JobLedger(Protocol):
-    """What workers need."""
-
-    def claim(self, owner: str, lease: float, *, warm: str = "") -> Claim | None:
-        """The best queued job (priority, then warm model, then age), or nothing."""
-        ...
-
-    def heartbeat(self, claim: Claim, lease: float) -> None:
-        """Prolongs the lease; raises LeaseLost."""
-        ...
-
-    def commit(self, claim: Claim, outcome: Outcome) -> None:
-        """RUNNING -> READY or QUARANTINED; raises LeaseLost. Safe to repeat after an unknown commit."""
-        ...
-
-    def fail(self, claim: Claim, reason: str, *, permanent: bool = False) -> JobState:
-        """The attempt failed: QUEUED again, or DEAD when attempts are used up or trying again is useless."""
-        ...
-
-    def job(self, job: JobId) -> Job:
-        """One job; raises NotFound."""
-        ...
-
-    def give_back(self, claim: Claim) -> None:
-        """The worker stops: QUEUED again, no attempt counted."""
-        ...
-
-    def input_instances(self, job: JobId) -> Sequence[Instance]:
-        """The instances of a job's input set."""
-        ...
-
-    def requested_procedure(self, job: JobId) -> RequestedProcedure | None:
-        """What was ordered, as far as the EHR has told and it fits the images."""
-        ...
-
-
 class OutboxLedger(Protocol):
     """What delivery needs."""
 
@@ -491,8 +454,8 @@ class Ledger(
 ):
     """The truth about every study, job and delivery."""
 
-    def unheard(self, limit: int, back_off: float) -> Sequence[JobId]:
-        """Queued jobs to ring for now: each rings at once, then less and less often."""
+    def unheard(self, limit: int, back_off: float) -> Sequence[tuple[JobId, str]]:
+        """Queued jobs to ring for now, and on which queue: each rings at once, then less and less often."""
         ...
 
     def take_back(self, owner: str | None = None) -> Sequence[JobId]:

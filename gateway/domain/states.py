@@ -67,6 +67,7 @@ class JobEvent(Enum):
     OVERTAKEN = "overtaken"
     CANCELLED = "cancelled"
     RETRACTED = "retracted"
+    REFUSAL_RETRACTED = "refusal retracted"
 
 
 class DeliveryState(Enum):
@@ -170,6 +171,8 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.READY, JobEvent.RETRACTED): JobState.RETRACTED,
     (JobState.QUARANTINED, JobEvent.RETRACTED): JobState.RETRACTED,
     (JobState.DEAD, JobEvent.RETRACTED): JobState.RETRACTED,
+    # That images were not processed was told, and does not hold any more.
+    (JobState.QUARANTINED, JobEvent.REFUSAL_RETRACTED): JobState.RETRACTING,
     (JobState.DELIVERING, JobEvent.RETRACTED): JobState.RETRACTING,
     (JobState.DELIVERED, JobEvent.RETRACTED): JobState.RETRACTING,
     (JobState.UNDELIVERED, JobEvent.RETRACTED): JobState.RETRACTING,

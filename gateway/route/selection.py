@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.domain.context import Order
 from gateway.domain.ids import DestinationName, JobId, ModelName, Sha256
@@ -34,6 +34,7 @@ class RoutingRule:
     priority: Priority | None  # None: what the order says
     require: tuple[Expression, ...] = ()  # for each the study must hold a series, before it is released
     on_refusal: OnRefusal | None = None  # None: what the model's manifest says
+    due_in: float | None = None  # seconds from the routing of a study to when its results should be there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,9 @@ def _apply(
             rule=rule.name,
             deliver=rule.deliver,
             priority=priority,
+            sender=item.instances[0].calling_ae,
+            due_in=rule.due_in,
+            device=model.manifest.resources.device,
             on_refusal=rule.on_refusal or OnRefusal(model.manifest.on_refusal),
         )
         drafts[draft.id] = _merge(drafts[draft.id], draft) if draft.id in drafts else draft
@@ -134,17 +138,11 @@ def _urgency(rule: RoutingRule, order: Order | None) -> Priority:
 
 def _merge(first: JobDraft, second: JobDraft) -> JobDraft:
     """Two rules that ask for the same work: it is done once, for both, at the sooner priority."""
-    return JobDraft(
-        id=first.id,
-        study_uid=first.study_uid,
-        series_uid=first.series_uid,
-        input_set=first.input_set,
-        model=first.model,
-        model_digest=first.model_digest,
-        rule=first.rule,
+    return replace(
+        first,
         deliver=tuple(dict.fromkeys((*first.deliver, *second.deliver))),
         priority=min(first.priority, second.priority),
-        flags=first.flags,
+        due_in=min((due for due in (first.due_in, second.due_in) if due is not None), default=None),
         on_refusal=next(one for one in OnRefusal if one in (first.on_refusal, second.on_refusal)),
     )
 

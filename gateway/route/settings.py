@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateway.domain.units import parse_duration
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
 
@@ -27,7 +29,8 @@ class Rule(BaseModel):
     when: Annotated[str, Field(min_length=1)]  # CEL over `study`, `series`, `sender` and `order`
     run: Annotated[tuple[Name, ...], Field(min_length=1)]
     deliver: tuple[Name, ...] = ()
-    priority: Literal["stat", "urgent", "routine", "order"] = "routine"  # order: what the EHR's order says
+    priority: Literal["stat", "urgent", "routine", "off-peak", "order"] = "routine"  # order: what the EHR's order says
+    deadline: Annotated[float, BeforeValidator(parse_duration), Field(gt=0)] | None = None  # after the study is routed
     on_refusal: Literal["report", "envelope", "hold"] | None = (
         None  # of images that a model refuses; None: as its manifest says
     )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
+from gateway.domain.bell import queue_of
 from gateway.domain.errors import LeaseLost, NotFound
 from gateway.domain.ids import JobId
-from gateway.domain.job import Claim
+from gateway.domain.job import Claim, Priority
 from gateway.domain.messages import Outcome
 from gateway.domain.ports import Clock
+from gateway.domain.schedule import FRESH, Turn
 from gateway.domain.states import JobEvent, JobState
 from gateway.domain.study import Instance
-from gateway.store import rows, schema
+from gateway.store import queue, rows, schema
 from gateway.store.engine import DatabaseClock, LeaseClock, reading, writing
 
 _JOBS = schema.jobs
@@ -29,37 +31,38 @@ class Jobs:
     max_failed: int
     max_lost: int
 
-    def claim(self, owner: str, lease: float, *, warm: str = "") -> Claim | None:
-        """The best queued job (priority, then warm model, then age), or nothing."""
-        cold = case((_JOBS.c.model_digest == warm, 0), else_=1)
-        best = (
-            select(_JOBS.c.id)
-            .where(_JOBS.c.state == JobState.QUEUED.value)
-            .order_by(_JOBS.c.priority, cold, _JOBS.c.created_at, _JOBS.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
+    def claim(
+        self,
+        owner: str,
+        lease: float,
+        *,
+        turn: Turn = FRESH,
+        devices: Collection[str] = ("cpu",),
+        least: Priority = Priority.OFF_PEAK,
+    ) -> Claim | None:
+        """The next job (`gateway.domain.schedule`) for one of these devices and of at least this priority, or nothing."""
         now = self.clock.now()
         with writing(self.engine) as connection:
-            found = connection.execute(best).scalar_one_or_none()
+            found = queue.next_job(connection, turn, now, devices, least)
             if found is None:
                 return None
-            row = self._row(connection, JobId(found))
+            row, after = found
             values = self._lease(owner, lease) | {"fence": row.fence + 1, "started_at": now, "finished_at": None}
-            rows.move_job(connection, row, JobEvent.CLAIMED, **values)
+            rows.move_job(connection, row, JobEvent.CLAIMED, stage="", fraction=None, **values)
             rows.tell(connection, now, row.study_uid, "job started", f"attempt {row.fence + 1}", row.id)
-            job = rows.to_job(self._row(connection, JobId(found)))
-        return Claim(job=job, fence=job.fence)
+            job = rows.to_job(self._row(connection, JobId(row.id)))
+            expected = queue.expected_seconds(connection, row.model_digest)
+        return Claim(job=job, fence=job.fence, turn=after, expected=expected)
 
-    def heartbeat(self, claim: Claim, lease: float) -> None:
-        """Prolongs the lease; raises LeaseLost."""
+    def heartbeat(self, claim: Claim, lease: float, stage: str = "", fraction: float | None = None) -> None:
+        """Prolongs the lease, and says how far the job is; raises LeaseLost."""
         with writing(self.engine) as connection:
             held = connection.execute(
                 update(_JOBS)
                 .where(
                     _JOBS.c.id == claim.job.id, _JOBS.c.fence == claim.fence, _JOBS.c.state == JobState.RUNNING.value
                 )
-                .values(lease_until=self.lease_clock.now() + lease)
+                .values(lease_until=self.lease_clock.now() + lease, stage=stage, fraction=fraction)
             )
         if not held.rowcount:
             raise LeaseLost(f"job {claim.job.id} is no longer ours")
@@ -118,11 +121,11 @@ class Jobs:
                 taken.append(JobId(row.id))
         return taken
 
-    def unheard(self, limit: int, back_off: float) -> Sequence[JobId]:
-        """Queued jobs to ring for now: each rings at once, then less and less often."""
+    def unheard(self, limit: int, back_off: float) -> Sequence[tuple[JobId, str]]:
+        """Queued jobs to ring for now, and on which queue: each rings at once, then less and less often."""
         now = self.clock.now()
         query = (
-            select(_JOBS.c.id, _JOBS.c.rings)
+            select(_JOBS.c.id, _JOBS.c.rings, _JOBS.c.device, _JOBS.c.priority)
             .where(_JOBS.c.state == JobState.QUEUED.value, _JOBS.c.next_ring <= now)
             .order_by(_JOBS.c.priority, _JOBS.c.created_at)
             .limit(limit)
@@ -134,7 +137,7 @@ class Jobs:
                 connection.execute(
                     update(_JOBS).where(_JOBS.c.id == row.id).values(rings=row.rings + 1, next_ring=now + wait)
                 )
-        return [JobId(row.id) for row in due]
+        return [(JobId(row.id), queue_of(row.device, Priority(row.priority))) for row in due]
 
     def input_instances(self, job: JobId) -> Sequence[Instance]:
         """The instances of a job's input set."""

@@ -7,12 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, func, select
 
+from gateway.domain import schedule
 from gateway.domain.context import Fact, Order
 from gateway.domain.errors import NotFound
+from gateway.domain.ports import Clock
 from gateway.domain.states import DeliveryState, InboundState, JobState, StudyState
-from gateway.store import rows, schema
+from gateway.store import queue, rows, schema
 from gateway.store.engine import reading
 from gateway.store.intake import study_query
+
+_PLACES = 200  # of the queue that are told
 
 _DELIVERY_COLUMNS = (
     "id",
@@ -32,7 +36,7 @@ _DELIVERY_COLUMNS = (
 )
 _JOB_COLUMNS = (
     "id", "study_uid", "series_uid", "model", "model_digest", "rule", "state", "priority", "attempts_failed", "attempts_lost",
-    "reason", "supersedes", "created_at", "started_at", "finished_at", "outcome",
+    "reason", "supersedes", "created_at", "started_at", "finished_at", "sender", "deadline", "stage", "fraction", "outcome",
 )  # fmt: skip
 _INBOUND_COLUMNS = (
     "id", "sender", "control_id", "address", "kind", "state", "reason", "size", "copies", "received_at",
@@ -43,6 +47,7 @@ class Reading:
     """Answers for the commands that read."""
 
     engine: Any
+    clock: Clock
 
     def list_studies(self, limit: int = 50) -> Sequence[dict[str, Any]]:
         """The newest studies first."""
@@ -56,7 +61,16 @@ class Reading:
         query = _columns(table, _JOB_COLUMNS).order_by(table.c.created_at.desc()).limit(limit)
         if states:
             query = query.where(table.c.state.in_([state.value for state in states]))
-        return self._all(query.where(table.c.study_uid == study) if study else query)
+        found = self._all(query.where(table.c.study_uid == study) if study else query)
+        places = self._places() if any(row["state"] == JobState.QUEUED.value for row in found) else {}
+        return [row | {"place": places.get(row["id"])} for row in found]
+
+    def _places(self) -> dict[str, int]:
+        """Queued job -> its place, from 1: how many one worker would do before and with it; far ones have none."""
+        now = self.clock.now()
+        with reading(self.engine) as connection:
+            waiting = queue.all_waiting(connection, now)
+        return {job: place for place, job in enumerate(schedule.foreseen(waiting, now, _PLACES), start=1)}
 
     def list_deliveries(
         self, limit: int = 50, *, states: Sequence[DeliveryState] = (), study: str = ""

@@ -17,12 +17,7 @@ from gateway.store import progress, rows, schema
 from gateway.store.engine import reading, writing
 
 _DELIVERIES, _JOBS = schema.deliveries, schema.jobs
-_PLANNED = (
-    JobState.DELIVERING.value,
-    JobState.DELIVERED.value,
-    JobState.UNDELIVERED.value,
-    JobState.QUARANTINED.value,  # somebody may have been told why
-)
+_PLANNED = (JobState.DELIVERING.value, JobState.DELIVERED.value, JobState.UNDELIVERED.value)
 _WITHDRAWN = (JobState.RETRACTING.value, JobState.RETRACTED.value, JobState.SUPERSEDED.value)
 
 
@@ -70,8 +65,10 @@ class Retractions:
             row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).one()
             if row.state in _WITHDRAWN:
                 return False
-            planned = row.state in _PLANNED
-            rows.move_job(connection, row, JobEvent.RETRACTED, reason=reason)
+            refusal = row.state == JobState.QUARANTINED.value and _was_told(connection, job)
+            planned = refusal or row.state in _PLANNED
+            event = JobEvent.REFUSAL_RETRACTED if refusal else JobEvent.RETRACTED
+            rows.move_job(connection, row, event, reason=reason)
             rows.tell(connection, now, row.study_uid, "result withdrawn", reason, job)
             if planned:
                 self._bury_dead(connection, job, now)
@@ -98,3 +95,8 @@ class Retractions:
         for row in connection.execute(dead).all():
             progress.move(connection, row, DeliveryEvent.WITHDRAWN)
             progress.remark(connection, row, "withdrawn", "its result was taken back", now)
+
+
+def _was_told(connection: Connection, job: JobId) -> bool:
+    """Whether a refused job has deliveries: somebody may know that its images were not processed."""
+    return connection.execute(select(_DELIVERIES.c.id).where(_DELIVERIES.c.job_id == job)).first() is not None

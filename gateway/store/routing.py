@@ -76,7 +76,7 @@ class Routing:
             rows.tell(connection, now, draft.study_uid, "job known", detail, draft.id)
             return False
         earlier = self._overtake(connection, draft, now)
-        values = rows.draft_values(draft) | {"state": JobState.QUEUED.value, "created_at": now, "supersedes": earlier}
+        values = rows.draft_values(draft, now) | {"state": JobState.QUEUED.value, "supersedes": earlier}
         connection.execute(insert(_JOBS).values(**values))
         members = select(_INSTANCES.c.sop_instance_uid).where(
             _INSTANCES.c.series_uid == draft.series_uid, _INSTANCES.c.study_uid == draft.study_uid, _NOT_OURS

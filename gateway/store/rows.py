@@ -74,14 +74,17 @@ def to_instance(row: Row[Any]) -> Instance:
     )
 
 
-def draft_values(draft: JobDraft) -> dict[str, Any]:
+def draft_values(draft: JobDraft, now: float) -> dict[str, Any]:
     """Column values of a job that is new."""
     values = dataclasses.asdict(draft)
+    due = values.pop("due_in")
     return values | {
         "deliver": list(draft.deliver),
         "flags": list(draft.flags),
         "priority": int(draft.priority),
         "on_refusal": draft.on_refusal.value,
+        "deadline": None if due is None else now + due,
+        "created_at": now,
     }
 
 
@@ -99,6 +102,9 @@ def to_job(row: Row[Any]) -> Job:
         priority=Priority(row.priority),
         flags=tuple(row.flags),
         on_refusal=OnRefusal(row.on_refusal),
+        sender=row.sender,
+        due_in=None if row.deadline is None else row.deadline - row.created_at,
+        device=row.device,
     )
     return Job(
         draft=draft,

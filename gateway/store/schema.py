@@ -169,11 +169,18 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("outcome", JSON),
+    Column("sender", String(16), nullable=False, default="", server_default=text("''")),
+    Column("deadline", Float),
+    Column("device", String(8), nullable=False, default="any", server_default=text("'any'")),
+    Column("stage", String(32), nullable=False, default="", server_default=text("''")),  # of one that is running
+    Column("fraction", Float),  # of it that is done, as far as can be told
     Column("on_refusal", String(8), nullable=False, default="envelope", server_default=text("'envelope'")),
     Column(
         "untold", Integer, nullable=False, default=0, server_default="0"
     ),  # refused, and archive and EHR are to be told
     Index("ix_jobs_queue", "state", "priority", "created_at"),
+    Index("ix_jobs_started", "started_at", "sender"),
+    Index("ix_jobs_model", "model_digest", "finished_at"),
 )
 
 job_inputs = Table(

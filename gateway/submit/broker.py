@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from contextlib import suppress
+from queue import Full, Queue
 from typing import Any
 
 import redis
@@ -24,33 +24,35 @@ class CeleryBroker:
     def __init__(self, url: str) -> None:
         self._app = Celery("hilum", broker=url, set_as_current=False)
         self._app.conf.update(celery_settings())
-        self._queue: queue.Queue[JobId | None] = queue.Queue(_WAITING_RINGS)
+        self._queue: Queue[tuple[JobId, str] | None] = Queue(_WAITING_RINGS)
         self._thread = threading.Thread(target=self._ring_all, name="bell", daemon=True)
         self._stopped = threading.Event()
         self._log = log(stage="submit")
         self.failed_rings = 0
         self._thread.start()
 
-    def ring(self, job_id: JobId) -> None:
-        """Wakes a worker; never blocks and never raises. A ring that gets lost is made good by the reconciler."""
+    def ring(self, job_id: JobId, queue: str) -> None:
+        """Wakes a worker that listens to this queue; never blocks and never raises. A ring that gets lost is made good
+        by the reconciler."""
         try:
-            self._queue.put_nowait(job_id)
-        except queue.Full:
+            self._queue.put_nowait((job_id, queue))
+        except Full:
             self.failed_rings += 1
 
     def close(self) -> None:
         """Stops ringing; what has not rung yet is made good by the reconciler. Waits for a dead broker two seconds."""
         self._stopped.set()
-        with suppress(queue.Full):
+        with suppress(Full):
             self._queue.put_nowait(None)
         self._thread.join(timeout=2)
         if not self._thread.is_alive():
             self._app.close()
 
     def _ring_all(self) -> None:
-        while (job_id := self._queue.get()) is not None and not self._stopped.is_set():
+        while (ring := self._queue.get()) is not None and not self._stopped.is_set():
+            job_id, queue = ring
             try:
-                self._app.send_task(RUN_TASK, args=[job_id], retry=False)
+                self._app.send_task(RUN_TASK, args=[job_id], queue=queue, retry=False)
             # Redis and kombu have many errors, and none of them matters here.
             except Exception as error:  # noqa: BLE001
                 self.failed_rings += 1

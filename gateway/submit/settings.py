@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from datetime import time
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from gateway.domain.job import Priority
 from gateway.domain.units import parse_duration
+
+_HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
@@ -30,9 +34,22 @@ class JobSettings(BaseModel):
     knock: Seconds = 5.0  # how often an idle worker looks for itself
     max_failed: Annotated[int, Field(ge=1)] = 3  # attempts that the model ended
     max_lost: Annotated[int, Field(ge=1)] = 10  # attempts that the machine ended
+    off_peak: Annotated[str, Field(pattern=_HOURS)] | None = (
+        None  # when off-peak jobs run, local time; None: at any time
+    )
+    devices: Annotated[tuple[Literal["cuda", "mps", "cpu"], ...], Field(min_length=1)] | None = None
+    """What workers of this configuration have; None: a worker looks for itself."""
 
     @model_validator(mode="after")
     def _heartbeat_keeps_the_lease(self) -> Self:
         if self.heartbeat * 2 > self.lease:
             raise ValueError(f"heartbeat ({self.heartbeat:g}s) must be at most half of lease ({self.lease:g}s)")
         return self
+
+    def least_priority(self, clock: time) -> Priority:
+        """What may run at this time of the day."""
+        if self.off_peak is None:
+            return Priority.OFF_PEAK
+        begin, end = (time.fromisoformat(part) for part in self.off_peak.split("-"))
+        inside = begin <= clock < end if begin <= end else clock >= begin or clock < end
+        return Priority.OFF_PEAK if inside else Priority.ROUTINE

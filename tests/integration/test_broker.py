@@ -15,13 +15,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.domain.bell import QUEUE
+from gateway.domain.bell import queue_of
 from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.ids import JobId
+from gateway.domain.job import Priority
 from gateway.submit.broker import CeleryBroker, broker_state
 from gateway.submit.embedded import EmbeddedBroker
 
 pytestmark = pytest.mark.neighbour
+
+QUEUE = queue_of("any", Priority.ROUTINE)
 
 
 @pytest.fixture
@@ -97,7 +100,7 @@ def test_directories_of_every_name(tmp_path: Path, name: str) -> None:
     made.start()
     try:
         bell = CeleryBroker(made.url)
-        bell.ring(JobId("0" * 32))
+        bell.ring(JobId("0" * 32), QUEUE)
         wait(lambda: client(made).llen(QUEUE) == 1)
         assert bell.failed_rings == 0
         assert broker_state(made.url)["appendonly"]
@@ -173,7 +176,7 @@ def rings_quickly(bell: CeleryBroker, times: int = 1500) -> None:
     slowest = 0.0
     for number in range(times):
         started = time.perf_counter()
-        bell.ring(JobId(f"{number:032x}"))
+        bell.ring(JobId(f"{number:032x}"), QUEUE)
         slowest = max(slowest, time.perf_counter() - started)
     assert slowest < 0.05
 
@@ -188,7 +191,7 @@ def test_a_ring_is_a_message_with_the_job_id(broker: EmbeddedBroker) -> None:
     """One message for each ring, and only an id in it."""
     bell = CeleryBroker(broker.url)
     for number in range(3):
-        bell.ring(JobId(f"{number:032x}"))
+        bell.ring(JobId(f"{number:032x}"), QUEUE)
     wait(lambda: client(broker).llen(QUEUE) == 3)
     message = str(client(broker).lrange(QUEUE, 0, 0)[0])
     assert "hilum.run" in message
@@ -215,7 +218,7 @@ def test_a_host_that_swallows_everything() -> None:
 def test_a_killed_broker_and_its_return(broker: EmbeddedBroker) -> None:
     """After the server was killed rings are lost in no time; after its return they arrive again."""
     bell = CeleryBroker(broker.url)
-    bell.ring(JobId("1" * 32))
+    bell.ring(JobId("1" * 32), QUEUE)
     wait(lambda: client(broker).llen(QUEUE) == 1)
     os.kill(broker.pid, signal.SIGKILL)
     wait(lambda: broker.pid == 0)
@@ -225,7 +228,7 @@ def test_a_killed_broker_and_its_return(broker: EmbeddedBroker) -> None:
     client(broker).delete(QUEUE)
 
     def arrives() -> bool:
-        bell.ring(JobId("2" * 32))
+        bell.ring(JobId("2" * 32), QUEUE)
         return bool(client(broker).llen(QUEUE))
 
     wait(arrives)
@@ -235,7 +238,7 @@ def test_a_killed_broker_and_its_return(broker: EmbeddedBroker) -> None:
 def test_a_frozen_broker(broker: EmbeddedBroker) -> None:
     """While the server is stopped in its tracks ringing and closing take no time."""
     bell = CeleryBroker(broker.url)
-    bell.ring(JobId("1" * 32))
+    bell.ring(JobId("1" * 32), QUEUE)
     wait(lambda: client(broker).llen(QUEUE) == 1)
     os.kill(broker.pid, signal.SIGSTOP)
     try:

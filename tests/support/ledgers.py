@@ -32,7 +32,8 @@ from gateway.domain.ids import (
 from gateway.domain.inbound import InboundDraft, Reading
 from gateway.domain.job import Claim, Delivery, DeliveryDraft, JobDraft, Payload, Receipt, ReportKind, Verdict
 from gateway.domain.messages import ModelIdentity, Outcome, ResultObject
-from gateway.domain.states import DeliveryEvent, IllegalTransition, InboundEvent, JobEvent, StudyEvent
+from gateway.domain.refusals import reasons
+from gateway.domain.states import DeliveryEvent, IllegalTransition, InboundEvent, JobEvent, JobState, StudyEvent
 from gateway.domain.study import Patient
 from gateway.store import schema
 from gateway.store.engine import migrate, open_engine
@@ -132,6 +133,7 @@ def outcome(job: JobId, *, status: str = "complete", objects: tuple[str, ...] = 
         status=status,
         model=ModelIdentity(name="m", version="1", digest="d", device_uid="1.2", manufacturer="x"),
         reason="" if status == "complete" else "too thin",
+        refusal=() if status == "complete" else reasons("envelope_size"),
         objects=tuple(
             ResultObject(
                 role="seg", file="f", sop_class_uid="1.2", sop_instance_uid=uid, series_uid="1.9", sha256="", size=1
@@ -202,6 +204,7 @@ class Story:
             JobEvent.REPORTED: self.report_again,
             JobEvent.OVERTAKEN: self.overtake,
             JobEvent.RETRACTED: self.retract,
+            JobEvent.REFUSAL_RETRACTED: self.retract_refusal,
         }
         self.delivery_events: Mapping[DeliveryEvent, Callable[[], object]] = {
             DeliveryEvent.UNHELD: lambda: self.deliver(YES, only=PACS),
@@ -283,6 +286,12 @@ class Story:
     def retract(self) -> None:
         """The result is taken back, and the PACS has to be told."""
         self.ledger.retract(self.job, [notice(self.job)], "recalled")
+
+    def retract_refusal(self) -> None:
+        """That the images were not processed was told to all, and is taken back."""
+        if self.job_state() == JobState.QUARANTINED.value:
+            self.ledger.tell_refusal(self.job, deliveries(self.job))
+            self.retract()
 
     def replay_message(self) -> None:
         """A person sends the message again."""

@@ -17,6 +17,10 @@ NOON = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 PATIENT = Patient(patient_id="P1", issuer="HOSPITAL", name="Doe^Jane^Q^Dr^Jr", birth_date="19700102", sex="F")
 
 
+RESULTS = tuple(kind for kind in ReportKind if kind is not ReportKind.REFUSED)
+"""Editions that are about a result."""
+
+
 def outcome(**changes: object) -> Outcome:
     """One brain of 1234.5 ml, a SEG and an SR, no flags."""
     made = Outcome(

@@ -23,7 +23,7 @@ from gateway.domain.messages import Code
 from gateway.report import mdm, oru
 from gateway.report.content import ReportContent
 from gateway.report.settings import CHARSETS, Hl7Destination
-from tests.support.outcomes import PATIENT, outcome, report, result_object, source
+from tests.support.outcomes import PATIENT, RESULTS, outcome, report, result_object, source
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "hl7"
 PDF = b"%PDF-1.4 a small one"
@@ -175,7 +175,7 @@ def test_a_chinese_name_arrives_whole_in_gb18030() -> None:
 
 
 @pytest.mark.parametrize("version", ["2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8"])
-@pytest.mark.parametrize("kind", list(ReportKind))
+@pytest.mark.parametrize("kind", RESULTS)
 def test_every_version_and_edition_is_valid(version: str, kind: ReportKind) -> None:
     """As ORU and as MDM; building validates."""
     content = with_pdf(ordered(report(FLAGGED, kind=kind, number=2)))

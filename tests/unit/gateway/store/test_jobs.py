@@ -9,12 +9,14 @@ from collections import Counter
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.domain.errors import LeaseLost, NotFound
 from gateway.domain.ids import JobId, Sha256
 from gateway.domain.job import Claim, Priority
+from gateway.domain.schedule import Turn
 from gateway.domain.states import IllegalTransition, JobState
 from gateway.store.engine import LeaseClock, open_engine
 from gateway.store.ledger import SqlLedger
@@ -43,7 +45,7 @@ def queue(ledger: SqlLedger, *numbers: int, **more: object) -> list[str]:
     return ids
 
 
-def claimed(ledger: SqlLedger, **more: str) -> Claim:
+def claimed(ledger: SqlLedger, **more: Any) -> Claim:
     claim = ledger.claim("w", 60, **more)
     assert claim is not None
     return claim
@@ -56,8 +58,42 @@ def test_the_best_job_comes_first(ledger: SqlLedger) -> None:
     [old, middle] = queue(ledger, 1, 2)
     [fits] = queue(ledger, 3, model_digest=warm)
     [urgent] = queue(ledger, 4, priority=Priority.URGENT)
-    assert [claimed(ledger, warm=warm).job.id for _ in range(5)] == [late_stat, urgent, fits, old, middle]
+    turn = Turn(warm=warm)
+    assert [claimed(ledger, turn=turn).job.id for _ in range(5)] == [late_stat, urgent, fits, old, middle]
     assert ledger.claim("w", 60) is None
+
+
+def test_everybody_has_a_turn(ledger: SqlLedger) -> None:
+    """A sender's ten jobs do not keep another's one waiting; a deadline comes first; a device waits for its worker."""
+    many = queue(ledger, *range(10, 15), sender="A")
+    [one] = queue(ledger, 20, sender="B")
+    first = claimed(ledger)
+    ledger.clock.time += 1  # type: ignore[attr-defined]
+    assert [first.job.id, claimed(ledger).job.id] == [many[0], one]
+    [gpu] = queue(ledger, 30, device="cuda", priority=Priority.STAT)
+    [due] = queue(ledger, 31, sender="A", due_in=60.0)
+    [night] = queue(ledger, 32, priority=Priority.OFF_PEAK)
+    places = {row["id"]: row["place"] for row in ledger.list_jobs(50)}
+    assert (places[gpu], places[due], places[night]) == (1, 2, 7)
+    assert claimed(ledger).job.id == due
+    assert claimed(ledger, devices=("cuda", "cpu")).job.id == gpu
+    assert {claimed(ledger).job.id for _ in range(4)} == set(many[1:])
+    assert ledger.claim("w", 60, least=Priority.ROUTINE) is None
+    assert claimed(ledger).job.id == night
+
+
+def test_how_far_a_job_is(ledger: SqlLedger) -> None:
+    """A heartbeat says stage and fraction; a model that has given results is known by its time."""
+    [job] = queue(ledger, 1)
+    claim = claimed(ledger)
+    assert claim.expected is None
+    ledger.heartbeat(claim, 60, "infer", 0.4)
+    (row,) = ledger.list_jobs()
+    assert (row["stage"], row["fraction"]) == ("infer", 0.4)
+    ledger.clock.time += 12  # type: ignore[attr-defined]
+    ledger.commit(claim, outcome(job))
+    queue(ledger, 2)
+    assert claimed(ledger).expected == 12
 
 
 def test_three_failures_are_enough(ledger: SqlLedger) -> None:
@@ -194,7 +230,7 @@ def test_rings_become_rare(ledger: SqlLedger) -> None:
     claim = claimed(ledger)
     assert ledger.unheard(10, 15.0) == []
     ledger.fail(claim, "crashed")
-    assert ledger.unheard(10, 15.0) == [job]
+    assert ledger.unheard(10, 15.0) == [(job, "hilum.any.routine")]
 
 
 def _work(address: str, results: Queue[list[str]], abreast: Barrier) -> None:

@@ -1,0 +1,85 @@
+"""Who goes first. Pure: what waits, whose turn it is and the time come in, one job goes out.
+
+Priority decides alone. Within one priority a job whose deadline is near goes first, but only every other time; else the
+model that is loaded already goes on, for a few jobs; else whoever has waited longest for a turn has it, so that a
+thousand jobs of one sender keep nobody waiting for more than a round.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+BATCH = 8
+"""Jobs of one loaded model in a row, where others wait for another model: opening one costs seconds."""
+
+NEAR = 300.0
+"""Seconds before its deadline from which a job is hurried."""
+
+NEVER = -math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A job in the queue."""
+
+    id: str
+    priority: int  # lower is sooner
+    sender: str  # AE title of whoever sent the images
+    model_digest: str
+    deadline: float | None  # seconds since the epoch
+    created_at: float
+    served_at: float = NEVER  # when a job of the same sender was started last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What a worker has done last."""
+
+    warm: str = ""  # digest of the model that is loaded
+    streak: int = 0  # jobs of it in a row
+    hurried: bool = False  # the last one went first because of its deadline
+
+
+FRESH = Turn()
+"""Of a worker that has done nothing yet."""
+
+
+def pick(waiting: Sequence[Waiting], turn: Turn, now: float) -> tuple[Waiting, Turn] | None:
+    """The next job and the turn after it; None where nothing waits. Of each sender and model the head is enough."""
+    if not waiting:
+        return None
+    first = min(job.priority for job in waiting)
+    lane = [job for job in waiting if job.priority == first]
+    near = [job for job in lane if job.deadline is not None and job.deadline - now < NEAR]
+    hurried = bool(near) and not turn.hurried
+    if hurried:
+        chosen = min(near, key=head)
+    else:
+        warm = [job for job in lane if job.model_digest == turn.warm] if turn.streak < BATCH else []
+        chosen = min(warm or lane, key=lambda job: (job.served_at, *head(job)))
+    streak = turn.streak + 1 if chosen.model_digest == turn.warm else 1
+    return chosen, Turn(warm=chosen.model_digest, streak=streak, hurried=hurried)
+
+
+def head(job: Waiting) -> tuple[float, float, str]:
+    """Order of one sender's jobs of one priority: earliest deadline, then age."""
+    return (math.inf if job.deadline is None else job.deadline, job.created_at, job.id)
+
+
+def foreseen(waiting: Sequence[Waiting], now: float, most: int) -> Iterator[str]:
+    """Ids in the order in which one worker would take them, as far as can be told now."""
+    left, turn = list(waiting), FRESH
+    for step in range(min(most, len(left))):
+        found = pick(left, turn, now)
+        if found is None:
+            return
+        chosen, turn = found
+        yield chosen.id
+        served = now + 1 + step
+        left = [
+            replace(job, served_at=served) if job.sender == chosen.sender else job
+            for job in left
+            if job.id != chosen.id
+        ]
