@@ -113,7 +113,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("host: 127.0.0.0/8}", "host: 1.2.3.4, query: {url: 'http://x', user: y}}", "7: dicom.peers.0.query: user and password_file"),
     ("host: 127.0.0.0/8}", "host: 10.0.0.0/8, query: PACS}", "7: dicom.peers.0.query: must hold keys"),
     ("quiet: 5s", "quite: 5s", "23: rules.0.hold.quite: unknown key (did you mean 'quiet'?)"),
-    ("hold: {quiet: 5s}", "priority: soon", "23: rules.0.priority: must be 'stat', 'urgent', 'routine' or 'order'"),
+    ("hold: {quiet: 5s}", "priority: soon", "23: rules.0.priority: must be 'stat', 'urgent', 'routine', 'off-peak' or 'order'"),
     ("data_dir: ./data", "jobs: {lease: 20s}", "1: jobs: heartbeat (15s) must be at most half of lease (20s)"),
     ("data_dir: ./data", "jobs: {knock: 0}", "1: jobs.knock: must be greater than 0"),
     ("data_dir: ./data", "data_dir: [x]", "1: data_dir: must be a path"),
