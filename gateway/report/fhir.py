@@ -261,7 +261,7 @@ class _Transaction:
         absent = Code(value="not-performed", scheme="ABSENT", meaning="Not Performed")
         codings = [_concept(code)["coding"][0] for code in (absent, refusals.NOT_ATTEMPTED, *outcome.refusal)]
         reason = {"dataAbsentReason": {"coding": codings, "text": refusals.sentence(outcome.reason)}}
-        return self._observation("refusal-1", refusals.SUMMARY, reason, None)
+        return self._observation("refusal-1", (refusals.SUMMARY,), reason, None)
 
     def _report(self, observations: Sequence[str]) -> Resource:
         content, named, by = self._content, self._content.named, self._content.edition.by

@@ -81,8 +81,7 @@ def _result(content: ReportContent, profile: Hl7Destination) -> Iterator[Fields]
 
 def _answer(question: Code, answer: Code, profile: Hl7Destination) -> Fields:
     """Something coded about the analysis as a whole."""
-    asked, said = ((code.value, code.meaning, code.scheme) for code in (question, answer))
-    return {2: profile.coded_type, 3: _code(asked, profile), 5: _code(said, profile)}
+    return {2: profile.coded_type, 3: _code(question, profile), 5: _code(answer, profile)}
 
 
 def _finding(item: SegmentResult, profile: Hl7Destination) -> Fields:
