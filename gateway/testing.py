@@ -23,6 +23,7 @@ Answer = Literal[
     "twice",  # two acknowledgements
     "close",  # closes the connection instead of answering
     "AA, close",  # closes the connection after the acknowledgement
+    "half",  # half an acknowledgement, and no more
 ]  # fmt: skip
 """What a `FakeEhr` does with a message."""
 
@@ -69,7 +70,8 @@ class FakeEhr:
     """An MLLP receiver on a loopback port; a context manager that listens while it is entered.
 
     ``script`` says what to do with each message, in order over all connections; after its end everything is AA.
-    ``on_message`` is called with each message, from the thread of its connection, before it is answered.
+    ``on_message`` is called with each message, from the thread of its connection, before it is answered. With ``slow``
+    it takes so many bytes at a time and rests for a millisecond after each.
     """
 
     def __init__(
@@ -79,13 +81,14 @@ class FakeEhr:
         host: str = "127.0.0.1",
         port: int = 0,
         on_message: Callable[[bytes], None] | None = None,
+        slow: int = 0,
     ) -> None:
         self.messages: list[bytes] = []  # every try, in order of arrival
         self.connections = 0
         self._script = list(script)
         self._address = (host, port)
-        self._on_message = on_message
-        self._late = b""
+        self._on_message, self._slow = on_message, slow
+        self._late, self._rest = b"", threading.Event()
         self._changed = threading.Condition()
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
@@ -115,6 +118,8 @@ class FakeEhr:
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(self._address)
+        if self._slow:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._slow)  # connections inherit it
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
         return self
 
@@ -143,7 +148,8 @@ class FakeEhr:
     def _serve(self, connection: socket.socket) -> None:
         decoder = Decoder()
         with suppress(OSError), connection:
-            while data := connection.recv(65536):
+            while data := connection.recv(self._slow or 65536):
+                self._rest.wait(0.001 if self._slow else 0.0)
                 for message in decoder.feed(data):
                     if isinstance(message, TooLarge) or not self._receive(connection, message):
                         return
@@ -173,6 +179,9 @@ def _reply(answer: Answer, message: bytes) -> bytes:
         return frame(b"\x00\xffnobody understands this")
     if answer == "wrong id":
         return frame(_acknowledgement("AA", f"{named}0"))
+    if answer == "half":
+        whole = frame(_acknowledgement("AA", named))
+        return whole[: len(whole) // 2]
     if answer == "twice":
         return frame(_acknowledgement("AA", named)) * 2
     return frame(_acknowledgement(answer[:2], named))

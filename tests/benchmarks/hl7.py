@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,11 +20,13 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, in
 from gateway.domain.job import Verdict
 from gateway.hl7.answer import ACCEPTED, Reply
 from gateway.hl7.client import MllpClient
+from gateway.hl7.framing import Decoder, frame
 from gateway.hl7.server import MllpServer, Received
 from gateway.hl7.settings import MllpListener
 from gateway.store.engine import open_engine, writing
 
 _SECONDS = 4.0
+_AT_ONCE = 64  # messages
 _PDF = 10_000_000  # bytes before Base64
 _TEXT = (
     "MSH|^~\\&|ADT|MAIN|HILUM||20240101||ADT^A08^ADT_A01|{number}|P|2.5.1||||||UNICODE UTF-8\r"
@@ -59,6 +62,7 @@ def main() -> None:
                 _row(f"Hilum, in SQLite with synchronous=FULL before AA, {senders} connections", server.port, senders)
             with _python_hl7() as port:
                 _row("python-hl7 asyncio server, nothing stored, 16 connections", port, 16)
+            _row("the same, 1 connection, 64 messages at once", server.port, 0)
             print(f"  10 MB PDF in one ORU (13.3 MB of Base64): {_large(server.port):.2f} s to AA")
         finally:
             server.stop()
@@ -93,9 +97,23 @@ def _python_hl7() -> Iterator[int]:
 
 
 def _rate(port: int, senders: int) -> float:
-    """Messages a second; the senders are a process of their own, as they would be."""
+    """Messages a second; the senders are a process of their own, as they would be. None: one that does not wait."""
     command = [sys.executable, "-m", "tests.benchmarks.hl7", str(port), str(senders)]
     return float(json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout))
+
+
+def _pipelined(port: int) -> float:
+    """One connection that sends 64 messages before it looks for their acknowledgements."""
+    end, done, started = time.perf_counter() + _SECONDS, 0, time.perf_counter()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        while time.perf_counter() < end:
+            block = [frame(_TEXT.format(number=f"{done + number}").encode()) for number in range(_AT_ONCE)]
+            connection.sendall(b"".join(block))
+            decoder, answered = Decoder(), 0
+            while answered < _AT_ONCE:
+                answered += len(decoder.feed(connection.recv(1 << 18)))
+            done += _AT_ONCE
+    return done / (time.perf_counter() - started)
 
 
 def _large(port: int) -> float:
@@ -133,6 +151,7 @@ async def _send_for_a_while(port: int, senders: int) -> float:
 
 if __name__ == "__main__":
     if len(sys.argv) == 3:
-        print(json.dumps(asyncio.run(_send_for_a_while(int(sys.argv[1]), int(sys.argv[2])))))
+        port, senders = int(sys.argv[1]), int(sys.argv[2])
+        print(json.dumps(asyncio.run(_send_for_a_while(port, senders)) if senders else _pipelined(port)))
     else:
         main()

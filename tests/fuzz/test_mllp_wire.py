@@ -30,6 +30,12 @@ def truncated(made: random.Random) -> bytes:
     return raw[: made.randrange(len(raw))]
 
 
+def cut() -> Iterator[bytes]:
+    """One message, cut at each of its bytes."""
+    raw = message("CUT", patient="1||葉^大雄", charset="GB 18030-2000", modes="AL|AL").encode("gb18030")
+    yield from (raw[:length] for length in range(len(raw)))
+
+
 def swapped(made: random.Random) -> bytes:
     """Delimiters of another kind in the middle of it."""
     one, other = made.sample("|^~\\&", 2)
@@ -105,6 +111,8 @@ def bad_messages() -> Iterator[tuple[str, bytes]]:
     for kind, (make, share) in SEEDS.items():
         for seed in [*KEPT, *range(10_000, 10_000 + COUNT * share // 100)]:
             yield f"{kind}-{seed}", make(random.Random(f"{kind}-{seed}"))
+    for length, raw in enumerate(cut()):
+        yield f"cut-{length}", raw
     for seed in range(20):
         yield f"enormous-{seed}", enormous(random.Random(f"enormous-{seed}"))
 

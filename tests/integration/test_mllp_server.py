@@ -22,7 +22,7 @@ from gateway.hl7.framing import frame
 from gateway.hl7.server import MllpServer, Received
 from gateway.hl7.settings import MllpListener
 from tests.support.certificates import make_certificate
-from tests.support.mllp import Kept, converse, framed, listening, message, msa, read_answers
+from tests.support.mllp import Kept, converse, framed, listening, message, msa, read_answers, tls_tunnel
 from tests.support.node import wait
 
 NAMES = {
@@ -58,52 +58,63 @@ def test_every_character_set_is_decoded_before_it_is_split(charset: str) -> None
     assert f"|{name.split('^')[0]}|MAIN|" in answer.decode(codec)
 
 
+def in_every_character_set() -> dict[str, tuple[str, str]]:
+    """MSH-10 -> a message, and the codec that its MSH-18 names."""
+    return {
+        f"C{number}": (message(f"C{number}", patient=f"P1||{name}", charset=charset), codec)
+        for number, (charset, (codec, name)) in enumerate(NAMES.items())
+    }
+
+
 def test_mllp_send_of_python_hl7(tmp_path: Path) -> None:
-    """The command line client, with many messages in one file."""
+    """The command line client, with a message in every character set in one file; plain, and through a TLS front (it has no
+    TLS itself)."""
+    sent = in_every_character_set()
     file = tmp_path / "messages"
-    file.write_bytes(b"".join(framed(message(f"C{number}")) for number in range(30)))
-    kept = Kept()
+    file.write_bytes(b"".join(framed(*one) for one in sent.values()))
+    certificate = make_certificate(tmp_path)
+    files = {"cert_file": str(certificate.certificate), "key_file": str(certificate.key)}
+    context = ssl.create_default_context(cafile=certificate.certificate)
     tool = Path(sys.executable).with_name("mllp_send")
-    with listening(kept) as server:
-        command = [tool, "--file", file, "--port", str(server.port), "127.0.0.1"]
-        done = subprocess.run(command, capture_output=True, timeout=30, check=True)
-    assert [one.head.control_id for one in kept.messages] == [f"C{number}" for number in range(30)]
-    assert done.stdout.count(b"MSA|AA|C") == 30
-
-
-def test_blocking_client_of_python_hl7() -> None:
-    """One connection, message after message."""
-    kept = Kept()
-    with listening(kept) as server, MLLPClient("127.0.0.1", server.port) as client:
-        for number in range(20):
-            answer = hl7.parse(client.send_message(hl7.parse(message(f"C{number}"))).strip(b"\x0b\x1c\r").decode())
-            assert [str(answer.segment("MSA")[field]) for field in (1, 2)] == ["AA", f"C{number}"]
-    assert len(kept.messages) == 20
+    for tls in ({}, {"tls": files}):
+        kept = Kept()
+        with listening(kept, **tls) as server, tls_tunnel(context, server.port) as tunnel:
+            port = tunnel if tls else server.port
+            command = [tool, "--file", file, "--port", str(port), "127.0.0.1"]
+            done = subprocess.run(command, capture_output=True, timeout=30, check=True)
+        assert [one.text() for one in kept.messages] == [text.rstrip("\r") for text, _ in sent.values()]
+        assert done.stdout.count(b"MSA|AA|C") == len(sent)
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_asyncio_client_of_python_hl7(secure: bool, tmp_path: Path) -> None:
-    """Plain and by TLS; the acknowledgement is one that hl7apy finds valid."""
+def test_clients_of_python_hl7(secure: bool, tmp_path: Path) -> None:
+    """The blocking and the asyncio one, plain and by TLS, in every character set; the acknowledgement is one that hl7apy
+    finds valid."""
     certificate = make_certificate(tmp_path)
     tls = {"cert_file": str(certificate.certificate), "key_file": str(certificate.key)} if secure else None
     context = ssl.create_default_context(cafile=certificate.certificate) if secure else None
+    sent, kept = in_every_character_set(), Kept()
 
-    async def send(port: int) -> list[str]:
-        reader, writer = await open_hl7_connection("127.0.0.1", port, ssl=context, encoding="utf-8")
-        found = []
-        for number in range(5):
-            writer.writemessage(hl7.parse(message(f"C{number}", charset="UNICODE UTF-8")))
-            await writer.drain()
-            found.append(str(await reader.readmessage()))
+    async def send(port: int, text: str, codec: str) -> str:
+        reader, writer = await open_hl7_connection("127.0.0.1", port, ssl=context, encoding=codec)
+        writer.writemessage(hl7.parse(text))
+        await writer.drain()
+        answer = str(await reader.readmessage())
         writer.close()
-        return found
+        return answer
 
-    with listening(Kept(), **({"tls": tls} if tls else {})) as server:
-        answers = asyncio.run(asyncio.wait_for(send(server.port), 20))
-    for number, answer in enumerate(answers):
+    with listening(kept, **({"tls": tls} if tls else {})) as server:
+        answers = {named: asyncio.run(asyncio.wait_for(send(server.port, *one), 20)) for named, one in sent.items()}
+        with MLLPClient("127.0.0.1", server.port) as client:
+            if context:
+                client.socket = context.wrap_socket(client.socket, server_hostname="127.0.0.1")
+            blocking = [client.send_message(text.encode(codec)) for text, codec in sent.values()]
+    assert [one.text() for one in kept.messages] == [text for text, _ in sent.values()] * 2
+    assert all(f"MSA|AA|{named}".encode() in answer for named, answer in zip(sent, blocking, strict=True))
+    for named, answer in answers.items():
         parsed = parse_message(answer, find_groups=False)
         parsed.validate()
-        assert (parsed.msa.msa_1.value, parsed.msa.msa_2.value) == ("AA", f"C{number}")
+        assert (parsed.msa.msa_1.value, parsed.msa.msa_2.value) == ("AA", named)
         assert parsed.msh.msh_9.value == "ACK^A08^ACK"
 
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from gateway.hl7.answer import ACCEPTED, Reply
 from gateway.hl7.framing import Decoder, TooLarge, frame
@@ -89,3 +89,31 @@ def msa(answer: bytes) -> list[str]:
     """MSA-1, MSA-2 and MSA-3 of an acknowledgement."""
     line = next(line for line in answer.decode("latin-1").split("\r") if line.startswith("MSA"))
     return [*line.split("|")[1:], "", "", ""][:3]
+
+
+@contextmanager
+def tls_tunnel(context: ssl.SSLContext, port: int) -> Iterator[int]:
+    """A plain port whose connections go on by TLS to a port of this machine, for clients without TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    near = listener.accept()[0]
+                    far = context.wrap_socket(
+                        socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1"
+                    )
+                    for one, other in ((near, far), (far, near)):
+                        threading.Thread(target=_pump, args=(one, other), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for end in (source, target):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
