@@ -115,7 +115,7 @@ class Hl7Destination(BaseModel):
     """`original`: MSH-15 and 16 are empty, the answer is AA, AE or AR. `accept`: AL and NE, the answer is CA, CE or CR.
     `application`: AL and AL, both answers, on one connection. `deferred`: the same, but the application's comes later to our
     own port."""
-    application_timeout: Seconds = 3600.0  # `deferred`: how long after CA the application's answer is waited for
+    application_timeout: Seconds = 600.0  # `deferred`: how long after CA the application's answer is waited for
     sending_application: Annotated[Namespace, Field(min_length=1)] = "HILUM"  # MSH-3
     sending_facility: Namespace = ""  # MSH-4
     receiving_application: Namespace = ""  # MSH-5

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -15,7 +17,10 @@ from gateway.domain.errors import ConfigurationError, DestinationUnreachable
 from gateway.report.mllp import MllpEhr
 from gateway.report.settings import Hl7Destination
 from gateway.testing import FakeEhr
-from tests.support.mllp import framed, message
+from tests.support.certificates import make_certificate
+from tests.support.fhir import fhir_server
+from tests.support.mllp import Kept, framed, listening, message
+from tests.support.orthanc import free_port
 
 RUNNER = CliRunner()
 
@@ -121,3 +126,44 @@ def test_check_sends_a_test_message_only_where_the_site_has_said_so(kind: str) -
     first = peer.messages[0].decode().split("\r")
     assert first[0].split("|")[10] == "T"
     assert "HILUM-TEST" in next(line for line in first if line.startswith("PID"))
+
+
+def test_check_covers_every_interface_with_the_ehr(tmp_path: Path) -> None:
+    """An engine by TLS that must accept a test message, a FHIR server with its tokens, and our own port; a certificate that
+    nobody has vouched for, and a port that is taken, are told with what to do."""
+    engine, other = make_certificate(tmp_path), make_certificate(tmp_path, "127.0.0.2")
+    files = {"cert_file": str(engine.certificate), "key_file": str(engine.key)}
+    secret, config, kept = tmp_path / "secret", tmp_path / "hilum.yaml", Kept()
+    secret.write_text("s3cret")
+    with (
+        listening(kept, tls=files) as peer,
+        fhir_server() as fhir,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        ehr = {"kind": "hl7", "host": "127.0.0.1", "port": peer.port, "test_message": True}
+        oauth = {
+            "token_url": f"http://127.0.0.1:{fhir.port}/token",
+            "client_id": "h",
+            "client_secret_file": str(secret),
+        }
+        site = {
+            "data_dir": str(tmp_path / "data"),
+            "dicom": {"port": free_port()},
+            "http": {"port": 0},
+            "hl7": {"port": taken.getsockname()[1], "tls": files},
+            "destinations": {
+                "engine": {**ehr, "tls": {"ca_file": str(engine.certificate)}},
+                "stranger": {**ehr, "tls": {"ca_file": str(other.certificate)}},
+                "fhir": {"kind": "fhir", "url": fhir.url, "oauth": oauth},
+            },
+        }
+        config.write_text(yaml.safe_dump(site))
+        done = RUNNER.invoke(app, ["check", "--config", str(config), "--json"])
+        found = {item["what"]: item for item in json.loads(done.stdout)}
+    assert "a test message is answered AA" in found["destination engine"]["found"]
+    assert [one.head.processing_id for one in kept.messages] == ["T"]
+    assert "speaks FHIR 4.0.1" in found["destination fhir"]["found"]
+    assert len(fhir.token_requests) == 1
+    assert {name for name in found if not found[name]["good"]} >= {"destination stranger", "hl7"}
+    assert "the certificate is not accepted" in found["destination stranger"]["found"]
+    assert all(found[name]["fix"] for name in ("destination stranger", "hl7"))
