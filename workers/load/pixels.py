@@ -1,6 +1,8 @@
-"""Pixel data of one image to values in the modality's units."""
+"""Pixel data of images to values in the modality's units."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,68 +10,92 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from gateway.domain.errors import InputRefused
-from workers.load.part10 import BROKEN
+from workers.load.alike import Alike
+from workers.load.part10 import BROKEN, PLAIN
 
 _JPEG_FAMILY = "1.2.840.10008.1.2.4."
 _PADDING = b"\0\xff"
-_AS_THEY_LIE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 _EXACT = 2**23
 _END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
+_DESCRIPTION = (
+    "PhotometricInterpretation", "SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
+)  # fmt: skip
 
 
-def modality_values(dataset: Dataset) -> NDArray[np.float32]:
-    """Decodes an image and rescales it: (rows, columns).
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """How stored values are laid out and what they mean; most images of a series share one."""
 
-    Applies this image's own Rescale Slope and Intercept or Modality LUT (PS3.3 C.11.1). Raises InputRefused: `undecodable`
-    where the pixel data is broken, too short or of a kind nobody can decode, `photometric` where it is not MONOCHROME2.
-    """
-    try:
-        _check_description(dataset)
-        values = _rescaled(dataset, _stored(dataset))
-    except BROKEN as error:
-        syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "")
-        name = getattr(syntax, "name", "") or "no transfer syntax"
-        raise _undecodable(dataset, f"its pixel data ({name}) cannot be decoded, {type(error).__name__}") from None
-    if values.shape != (dataset.Rows, dataset.Columns):
-        raise _undecodable(dataset, "its pixel data is not Rows x Columns")
-    if not np.isfinite(values).all():
-        raise _undecodable(dataset, "its rescaled values are not finite numbers")
-    return values
+    shape: tuple[int, int]
+    bits: int  # allocated
+    stored: int  # bits stored
+    signed: bool
+    slope: float
+    intercept: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether rescaled values are whole numbers that single precision holds."""
+        exact = self.intercept == round(self.intercept) and abs(self.intercept) < _EXACT
+        return self.slope == 1 and exact and self.bits <= 16
 
 
-def _stored(dataset: Dataset) -> NDArray[np.generic]:
-    """Stored values. Ordinary ones, whole bytes in little endian, are looked at where they lie; pydicom copies them twice."""
-    bits = dataset.BitsAllocated
-    if dataset.file_meta.TransferSyntaxUID in _AS_THEY_LIE and bits in (8, 16):
-        signed = bool(dataset.PixelRepresentation)
-        shape = dataset.Rows, dataset.Columns
-        stored = np.frombuffer(dataset.PixelData, f"<{'i' if signed else 'u'}{bits // 8}", count=shape[0] * shape[1])
-        top = 1 << (dataset.BitsStored - signed)
-        if dataset.BitsStored == bits or (stored.max() < top and stored.min() >= (-top if signed else 0)):
-            return stored.reshape(shape)
-    return pixel_array(dataset)
+class ModalityValues:
+    """Decodes the images of one series and rescales them; what they have in common is looked at once."""
+
+    def __init__(self) -> None:
+        self._form = Alike(_form, _DESCRIPTION)
+
+    def write(self, dataset: Dataset, values: NDArray[np.float32]) -> None:
+        """Writes an image's values to ``values``, (rows, columns), in the modality's units.
+
+        Applies this image's own Rescale Slope and Intercept or Modality LUT (PS3.3 C.11.1). Raises InputRefused: `undecodable`
+        where the pixel data is broken, too short or of a kind nobody can decode, `photometric` where it is not MONOCHROME2.
+        """
+        try:
+            form = self._form(dataset)
+            _check_pixels(dataset, form)
+            stored = _stored(dataset, form)
+            if stored.shape != values.shape:
+                raise _undecodable(dataset, "its pixel data is not Rows x Columns")
+            if not _rescale(dataset, form, stored, values):
+                raise _undecodable(dataset, "its rescaled values are not finite numbers")
+        except BROKEN as error:
+            syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "")
+            name = getattr(syntax, "name", "") or "no transfer syntax"
+            raise _undecodable(dataset, f"its pixel data ({name}) cannot be decoded, {type(error).__name__}") from None
 
 
-def _check_description(dataset: Dataset) -> None:
+def _form(dataset: Dataset) -> _Form:
     """Everything that can be known before memory is taken."""
     photometric = str(dataset.PhotometricInterpretation)
     if photometric != "MONOCHROME2" or dataset.SamplesPerPixel != 1:
         raise InputRefused(f"images are {photometric}, the models take MONOCHROME2 only", code="photometric")
-    if "PixelData" not in dataset:
-        raise _undecodable(dataset, "it has no Pixel Data")
     bits = dataset.BitsAllocated
     if bits not in (8, 16, 32) or not 1 <= dataset.BitsStored <= bits or dataset.HighBit != dataset.BitsStored - 1:
         raise _undecodable(dataset, "its Bits Allocated, Bits Stored and High Bit make no sense")
-    expected = dataset.Rows * dataset.Columns * (bits // 8)
-    if expected == 0:
+    if not dataset.Rows * dataset.Columns:
         raise _undecodable(dataset, "it has no rows or no columns")
+    return _Form(
+        shape=(dataset.Rows, dataset.Columns),
+        bits=bits,
+        stored=dataset.BitsStored,
+        signed=bool(dataset.PixelRepresentation),
+        slope=_number(dataset, "RescaleSlope", 1.0),
+        intercept=_number(dataset, "RescaleIntercept", 0.0),
+    )
+
+
+def _check_pixels(dataset: Dataset, form: _Form) -> None:
+    if "PixelData" not in dataset:
+        raise _undecodable(dataset, "it has no Pixel Data")
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         _check_fragments(dataset)
         return
-    found = len(dataset.PixelData)
+    expected, found = form.shape[0] * form.shape[1] * (form.bits // 8), len(dataset.PixelData)
     if not expected <= found < 2 * expected:  # padding at the end is common, a second frame is not padding
         raise _undecodable(dataset, f"it has {found} bytes of pixel data where its header says {expected}")
 
@@ -84,16 +110,33 @@ def _check_fragments(dataset: Dataset) -> None:
         raise _undecodable(dataset, "its compressed pixel data is cut off")
 
 
-def _rescaled(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.float32]:
-    if dataset.get("ModalityLUTSequence"):
-        return np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
-    slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
-    if slope == 0:
+def _stored(dataset: Dataset, form: _Form) -> NDArray[np.generic]:
+    """Stored values. Ordinary ones, whole bytes in little endian, are looked at where they lie; pydicom copies them twice."""
+    if dataset.file_meta.TransferSyntaxUID not in PLAIN:
+        return pixel_array(dataset)
+    if form.bits <= 16:
+        kind = f"<{'i' if form.signed else 'u'}{form.bits // 8}"
+        stored = np.frombuffer(dataset.PixelData, kind, count=form.shape[0] * form.shape[1])
+        top = 1 << (form.stored - form.signed)
+        if form.stored == form.bits or (stored.max() < top and (not form.signed or stored.min() >= -top)):
+            return stored.reshape(form.shape)
+    dataset.PixelData = bytes(dataset.PixelData)  # it was a view, which pydicom does not take
+    return pixel_array(dataset)
+
+
+def _rescale(dataset: Dataset, form: _Form, stored: NDArray[np.generic], values: NDArray[np.float32]) -> bool:
+    """Whether all values are finite."""
+    if "ModalityLUTSequence" in dataset and dataset.ModalityLUTSequence:
+        values[:] = apply_modality_lut(stored, dataset)
+    elif form.slope == 0:
         raise _undecodable(dataset, "its Rescale Slope is zero")
-    if slope == 1 and intercept == round(intercept) and abs(intercept) < _EXACT and stored.dtype.itemsize <= 2:
-        return stored.astype(np.float32) + np.float32(intercept)  # whole numbers that single precision holds
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-        return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+    elif form.whole:
+        np.add(stored, np.float32(form.intercept), out=values, dtype=np.float32, casting="unsafe")
+        return True
+    else:
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+            values[:] = stored.astype(np.float64) * form.slope + form.intercept
+    return bool(np.isfinite(values).all())
 
 
 def _number(dataset: Dataset, keyword: str, absent: float) -> float:

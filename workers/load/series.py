@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -14,14 +17,18 @@ from gateway.domain.errors import InputRefused
 from gateway.domain.messages import JobOrder
 from gateway.domain.study import Patient
 from gateway.manifest import Manifest
+from workers.load.alike import Alike, representatives
 from workers.load.geometry import Plane, Stack, check_limits, stack
 from workers.load.multiframe import frames, is_multiframe
 from workers.load.part10 import BROKEN, read
-from workers.load.pixels import modality_values
+from workers.load.pixels import ModalityValues
 from workers.load.volume import Volume
 
 MEMORY_SHARE = 0.125
 """The part of a model's memory that the input volume may take: transforms hold several copies at a time."""
+
+_THREADS = min(len(os.sched_getaffinity(0)), 8)
+_PATIENT = ("SpecificCharacterSet", "PatientID", "IssuerOfPatientID", "PatientName")
 
 _T = TypeVar("_T")
 
@@ -46,12 +53,13 @@ def load(order: JobOrder, manifest: Manifest) -> Volume:
         raise InputRefused(
             f"the series has {len(order.inputs)} images, the model takes at most {limits.slices.max}", code="slices"
         )
-    datasets, multiframe = _single_frames([read(file) for file in order.inputs])
-    _check_common(datasets, manifest)
-    planes = [_plane(dataset) for dataset in datasets]
-    placed = stack(planes, gaps=limits.gaps)
-    check_limits(placed, planes[0].shape, limits)
-    voxels = _voxels(datasets, placed, planes[0].shape, manifest)
+    with ThreadPoolExecutor(_THREADS) as threads:  # files, digests and pixels are read side by side, headers in between
+        datasets, multiframe = _single_frames(list(threads.map(read, order.inputs)))
+        _check_common(datasets, manifest)
+        planes = _planes(datasets)
+        placed = stack(planes, gaps=limits.gaps)
+        check_limits(placed, planes[0].shape, limits)
+        voxels = _voxels(datasets, placed, planes[0].shape, manifest, threads)
     return Volume(
         voxels=voxels,
         affine=placed.affine,
@@ -79,12 +87,12 @@ def _frame_numbers(datasets: Sequence[Dataset], placed: Stack) -> tuple[int | No
 
 def _check_common(datasets: Sequence[Dataset], manifest: Manifest) -> None:
     for code, (name, keyword) in ONE_OF_EACH.items():
-        found = {_read(dataset, keyword, str, "") for dataset in datasets}
+        found = {_read(dataset, keyword, str, "") for dataset in representatives(datasets, [keyword])}
         if "" in found:
             raise InputRefused(f"an image of the series has no {name}", code=code)
         if len(found) > 1:
             raise InputRefused(f"the images have {len(found)} different values of {name}, not one", code=code)
-    if len({_patient(dataset).key() for dataset in datasets}) > 1:
+    if len({_patient(dataset).key() for dataset in representatives(datasets, _PATIENT)}) > 1:
         raise InputRefused("the images are of more than one patient", code="mixed_patients")
     _check_kind(datasets[0], manifest)
 
@@ -108,18 +116,28 @@ def _patient(dataset: Dataset) -> Patient:
     )
 
 
+def _planes(datasets: Sequence[Dataset]) -> list[Plane]:
+    grid = Alike(_plane, ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SliceThickness"))
+    return [replace(grid(dataset), position=_position(dataset)) for dataset in datasets]
+
+
 def _plane(dataset: Dataset) -> Plane:
-    position = _numbers(dataset, "ImagePositionPatient", 3)
+    """The plane of an image that lies at the origin."""
     spacing = _numbers(dataset, "PixelSpacing", 2)
     if min(spacing) <= 0:
         raise InputRefused("Pixel Spacing is not positive", code="geometry")
     return Plane(
-        position=(position[0], position[1], position[2]),
+        position=(0.0, 0.0, 0.0),
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         spacing=(spacing[0], spacing[1]),
         shape=(_read(dataset, "Rows", int, 0), _read(dataset, "Columns", int, 0)),
         thickness=_read(dataset, "SliceThickness", float, 0.0),
     )
+
+
+def _position(dataset: Dataset) -> tuple[float, float, float]:
+    x, y, z = _numbers(dataset, "ImagePositionPatient", 3)
+    return x, y, z
 
 
 def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:
@@ -144,7 +162,7 @@ def _read(dataset: Dataset, keyword: str, kind: Callable[[Any], _T], absent: _T)
 
 
 def _voxels(
-    datasets: Sequence[Dataset], placed: Stack, shape: tuple[int, int], manifest: Manifest
+    datasets: Sequence[Dataset], placed: Stack, shape: tuple[int, int], manifest: Manifest, threads: Executor
 ) -> NDArray[np.float32]:
     needed = len(placed.order) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
     allowed = int(MEMORY_SHARE * manifest.resources.memory_mib * 2**20)
@@ -154,10 +172,14 @@ def _voxels(
             code="too_large",
         )
     voxels = np.empty((len(placed.order), *shape), dtype=np.float32)
-    for slot, index in enumerate(placed.order):
-        if index is not None:
-            voxels[slot] = modality_values(datasets[index])
+    values = ModalityValues()
+
+    def decode(slot: int) -> None:
+        if (index := placed.order[slot]) is not None:
+            values.write(datasets[index], voxels[slot])
             del datasets[index].PixelData  # a header from here on; two copies of all pixels would be too many
+
+    list(threads.map(decode, range(len(voxels))))
     _bridge(voxels, placed.order)
     if not any((plane != voxels[0, 0, 0]).any() for plane in voxels):
         raise InputRefused("all voxels have the same value: the images are blank", code="blank")

@@ -17,6 +17,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -112,6 +113,19 @@ def test_each_slice_has_its_own_rescale(tmp_path: Path, manifest: Manifest) -> N
 
     volume = load(order(tmp_path, change=rescale, modality="CT"), manifest)
     assert np.array_equal(volume.voxels, VOXELS * np.arange(1, 7)[:, None, None] - 1024)
+
+
+def test_images_of_a_series_may_be_encoded_differently(tmp_path: Path, manifest: Manifest) -> None:
+    """Byte order, compression and bits stored change from image to image: what looks alike is not taken for the same."""
+    syntaxes = (ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless, ImplicitVRLittleEndian)
+    paths: list[Path] = []
+    for number, syntax in enumerate(syntaxes):
+        written = write_series(
+            tmp_path / syntax, VOXELS, AFFINE, modality="CT", transfer_syntax=syntax, slope=number + 1
+        )
+        paths += written[number :: len(syntaxes)]
+    volume = load(job_order(paths, tmp_path, tmp_path / "out"), manifest)
+    assert np.array_equal(volume.voxels, VOXELS * (np.arange(6) % 4 + 1)[:, None, None])
 
 
 def test_bits_above_high_bit_are_not_part_of_the_value(tmp_path: Path, manifest: Manifest) -> None:
