@@ -172,6 +172,9 @@ def main() -> None:
     # Seconds of importing, best spent before there is an order.
     import workers.infer.model
     import workers.tasks  # noqa: F401
+    from workers.encode.warm import warm_up
+
+    warm_up()
 
     for line in orders:
         child.answer(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -45,6 +46,9 @@ BUILDERS: dict[str, Builder] = {
 }
 """Role -> what builds its objects from the job and the objects before them; the index comes last."""
 
+_BESIDE = (roles.SC, roles.PDF)
+"""Built while the others are: drawing and setting pages is not Python's own work."""
+
 
 def encode(
     volume: Volume,
@@ -75,14 +79,21 @@ def encode(
     objects: list[ResultObject] = []
     written: list[Dataset] = []
     wanted = {*roles.USUAL, *order.extra_roles} if only is None else set(only)
-    for role in [role for role in BUILDERS if role in wanted]:
-        for number, dataset in enumerate(BUILDERS[role](source, tuple(written)), start=1):
-            finish(dataset, source)
-            name_predecessors(dataset, role, source)
-            name = role if number == 1 else f"{role}-{number}"
-            written.append(_identity(dataset))
-            objects.append(write(dataset, role, Path(order.output_dir) / f"{name}.dcm"))
+    with ThreadPoolExecutor(len(_BESIDE)) as threads:
+        beside = {role: threads.submit(_built, role, source) for role in _BESIDE if role in wanted}
+        for role in [role for role in BUILDERS if role in wanted]:
+            built = beside[role].result() if role in beside else BUILDERS[role](source, tuple(written))
+            for number, dataset in enumerate(built, start=1):
+                finish(dataset, source)
+                name_predecessors(dataset, role, source)
+                name = role if number == 1 else f"{role}-{number}"
+                written.append(_identity(dataset))
+                objects.append(write(dataset, role, Path(order.output_dir) / f"{name}.dcm"))
     return tuple(objects)
+
+
+def _built(role: str, source: Source) -> list[Dataset]:
+    return list(BUILDERS[role](source, ()))
 
 
 def _identity(dataset: Dataset) -> Dataset:

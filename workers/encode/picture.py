@@ -107,7 +107,7 @@ def _gamma(value: float) -> float:
 def _grey(source: Source, index: int) -> RGB:
     values = source.volume.voxels[index]
     header = source.volume.headers[index]
-    low, high = _window(header) or _usual(source.volume.voxels)
+    low, high = _window(header) or source.usual_range
     grey: RGB = (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255).round().astype(np.uint8)
     return grey
 
@@ -124,12 +124,6 @@ def _window(header: Dataset | None) -> tuple[float, float] | None:
     if not (math.isfinite(centre) and math.isfinite(width) and width > 0):
         return None
     return centre - width / 2, centre + width / 2
-
-
-def _usual(voxels: NDArray[np.float32]) -> tuple[float, float]:
-    """All but the darkest and brightest few voxels of every fourth in each direction."""
-    low, high = np.percentile(voxels[::2, ::4, ::4], (1, 99.5))
-    return float(low), float(high)
 
 
 def _resized(plane: RGB, shape: tuple[int, int]) -> RGB:

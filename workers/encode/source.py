@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
@@ -103,6 +104,12 @@ class Source(Origin):
     def masks(self) -> Masks:
         """The labels, to be asked."""
         return Masks(self.labels)
+
+    @cached_property
+    def usual_range(self) -> tuple[float, float]:
+        """Least and largest value to show: all but the darkest and brightest few voxels of every fourth in each direction."""
+        low, high = np.percentile(self.volume.voxels[::2, ::4, ::4], (1, 99.5))
+        return float(low), float(high)
 
     def reference_of(self, index: int) -> Dataset:
         """The reference of a real slice."""

@@ -42,7 +42,7 @@ def _compile(template: str, data: Mapping[str, Any], files: Mapping[str, bytes],
         Path(folder, "data.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
         main = Path(folder, "main.typ")
         main.write_bytes((_TEMPLATES / f"{template}.typ").read_bytes())
-        return typst.compile(main, root=folder, font_paths=_font_folders(), ignore_system_fonts=True, **options)
+        return typst.compile(main, root=folder, font_paths=fonts(), **options)
 
 
 def _listed(pages: Any) -> list[bytes]:
@@ -50,11 +50,12 @@ def _listed(pages: Any) -> list[bytes]:
 
 
 @cache
-def _font_folders() -> list[str]:
-    folders = []
+def fonts() -> typst.Fonts:
+    """The fonts of this installation, read once; raises ServiceUnavailable where they are missing."""
+    folders: list[str] = []
     for name in _FONTS:
         package = find_spec(name)  # font files only; nothing of it is imported
         if package is None or not package.submodule_search_locations:
             raise ServiceUnavailable(f"the fonts for reports are missing: pip install {name.replace('_', '-')}")
         folders.append(package.submodule_search_locations[0])
-    return folders
+    return typst.Fonts(font_paths=folders, include_system_fonts=False, include_embedded_fonts=True)
