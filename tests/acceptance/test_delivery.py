@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from gateway.testing import FakeEhr
 from tests.acceptance.conftest import MakeSite
@@ -54,10 +60,19 @@ def ehr() -> Iterator[FakeEhr]:
         yield made
 
 
-def scripted_site(tmp_path: Path, pacs: Pacs, ehr: FakeEhr, timeout: str) -> Site:
-    """Delivers to the scripted PACS with proof, and to the EHR."""
+@contextmanager
+def blackhole(port: int) -> Iterator[None]:
+    """A port that takes connections, and never a word."""
+    with socket.create_server(("127.0.0.1", port)):
+        yield
+
+
+def scripted_site(tmp_path: Path, pacs: Pacs, ehr: FakeEhr, timeout: str, archive: int | None = None) -> Site:
+    """Delivers to the scripted PACS with proof, to the EHR, and to an archive at a port where there is one."""
     bundle = write_bundle(tmp_path / "bundle", behaviour="threshold")
-    rule = {"name": "every MR", "when": 'series.modality == "MR"', "run": ["model"], "deliver": ["pacs", "ehr"]}
+    deliver = ["pacs", "ehr", *(["archive"] if archive else [])]
+    rule = {"name": "every MR", "when": 'series.modality == "MR"', "run": ["model"], "deliver": deliver}
+    other = {"kind": "dicom", "ae_title": "PEER", "host": "127.0.0.1", "port": archive, "results": ["seg", "sr", "sc"]}
     return Site(
         tmp_path / "site",
         {
@@ -66,8 +81,9 @@ def scripted_site(tmp_path: Path, pacs: Pacs, ehr: FakeEhr, timeout: str) -> Sit
                     "kind": "dicom", "ae_title": "PEER", "host": "127.0.0.1", "port": pacs.port,
                     "results": ["seg", "sr", "sr-data"], "verify": "commitment",
                     "fallbacks": {"sr": ["sr-comprehensive"], "sr-data": ["sr-data-comprehensive"]},
-                    "commitment": {"timeout": timeout, "linger": "0s"},
+                    "commitment": {"timeout": timeout, "linger": "0s"}, "timeouts": {"acse": "1s"},
                 },
+                **({"archive": {**other, "verify": "readback"}} if archive else {}),
                 "ehr": {"kind": "hl7", "host": "127.0.0.1", "port": ehr.port},
             },
             "models": {"model": {"bundle": str(bundle)}},
@@ -77,12 +93,20 @@ def scripted_site(tmp_path: Path, pacs: Pacs, ehr: FakeEhr, timeout: str) -> Sit
 
 
 def test_a_pacs_that_misbehaves_in_every_way(tmp_path: Path, pacs: Pacs, ehr: FakeEhr) -> None:
-    """It answers 0xA700 for a while, refuses the class of the reports, aborts at the third object, commits half, is
-    started again, never answers, and answers twice: everything arrives once, and `hilum deliveries` tells the story."""
+    """It takes connections and is silent (F18), answers 0xA700 for a while, refuses the class of the reports, aborts at the
+    third object, commits half, is started again, never answers, and answers twice: everything arrives once, `hilum
+    deliveries` tells the story, and another archive has had everything before the first of it."""
     files = write_block(tmp_path / "series")
-    with scripted_site(tmp_path, pacs, ehr, "3s") as site:
+    classes = [SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage]
+    with (
+        storage_peer(classes=classes, find=True) as archive,
+        scripted_site(tmp_path, pacs, ehr, "3s", archive.port) as site,
+    ):
+        with blackhole(pacs.port):
+            site.send(files)
+            site.wait_for(lambda: _settled(site, "archive"), "everything in the other archive")
+            assert not any(row["state"] == "delivered" for row in _rows(site, "pacs"))
         pacs.start([0xA700, 0, "abort", 0], ["half", "silent"], site.port)
-        site.send(files)
         site.wait_for(lambda: len(pacs.peer.statuses) >= 1, "the report that commits half")
         pacs.stop()
         assert ehr.control_ids == frozenset()
@@ -93,9 +117,20 @@ def test_a_pacs_that_misbehaves_in_every_way(tmp_path: Path, pacs: Pacs, ehr: Fa
         shown = json.loads(site.hilum("deliveries", "--json").stdout)
         made = {one["role"]: one["sop_instance_uid"] for one in job["outcome"]["objects"]}
         _assert_each_arrived_once(pacs.peer, made)
-        _assert_story(shown)
+        _assert_story([row for row in shown if row["destination"] != "archive"])
+        assert sorted(archive.requests) == sorted(row["key"] for row in _rows(site, "archive"))
         assert "other form sent" in site.hilum("explain", study_uid_of(files)).stdout
         assert "0xA700 out of resources" in site.hilum("deliveries").stdout
+
+
+def _rows(site: Site, destination: str) -> list[dict]:  # type: ignore[type-arg]
+    return [row for row in site.ledger.list_deliveries() if row["destination"] == destination]
+
+
+def _settled(site: Site, destination: str) -> bool:
+    """Whether all that was planned for a destination is delivered."""
+    states = {row["state"] for row in _rows(site, destination)}
+    return states == {"delivered"}
 
 
 def _assert_each_arrived_once(peer: Peer, made: dict[str, str]) -> None:
@@ -117,6 +152,7 @@ def _assert_story(deliveries: list[dict]) -> None:  # type: ignore[type-arg]
     }
     told = " | ".join(f"{event['what']}: {event['detail']}" for row in deliveries for event in row["story"])
     for line in (
+        "no answer to the association request within 1 s",
         "0xA700 out of resources",
         "other form sent: sr to pacs: no presentation context for Comprehensive 3D SR Storage",
         "the peer ended the association",
