@@ -117,7 +117,7 @@ class Source(Origin):
 
     def stand_in(self, index: int) -> Dataset:
         """The reference for building an object around; highdicom would look for functional groups in multi-frame images."""
-        reference = copy.copy(self.reference_of(index))
+        reference = copy.deepcopy(self.reference_of(index))  # a shallow copy would share its elements
         if self.volume.frames:
             reference.SOPClassUID = CTImageStorage
         return reference

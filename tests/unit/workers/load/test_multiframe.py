@@ -1,16 +1,24 @@
 """Enhanced multi-frame images as input: each frame where its functional groups say, and results on those frames."""
 
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    LegacyConvertedEnhancedCTImageStorage,
+    RLELossless,
+)
 
 from gateway.domain.errors import GateRefused, InputRefused
 from tests.support.multiframe import SHAPE, enhanced, multiframe_results
-from tests.support.result_set import manifest, oblique
+from tests.support.result_set import IDENTITY, manifest, oblique
 from tests.support.series import job_order
+from workers.encode.measure import measure
+from workers.encode.objects import encode
 from workers.load.series import load
 from workers.verify.gate import verify
 
@@ -44,6 +52,39 @@ def test_results_lie_on_frames(tmp_path):
         assert np.array_equal(plane.astype(bool), labels[index] == segment)
         painted += int(plane.sum())
     assert painted == np.count_nonzero(labels)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 6])
+def test_a_volume_painted_from_end_to_end_passes_the_gate(tmp_path, parts):
+    """All frames in one image, in two, and in an image of one frame each: every reference is to the right class and frame."""
+    file, _ = enhanced(tmp_path)
+    contract = manifest()
+    order = job_order(_divided(file, parts), tmp_path, tmp_path / "result")
+    volume, labels = load(order, contract), np.ones(SHAPE, np.uint8)
+    measured = measure(labels, volume, contract)
+    objects = encode(volume, labels, measured, contract, IDENTITY, order)
+    verify(objects, volume, labels, measured, contract, order)
+    sources = [
+        frame.DerivationImageSequence[0].SourceImageSequence[0]
+        for frame in dcmread(tmp_path / "result/seg.dcm").PerFrameFunctionalGroupsSequence
+    ]
+    assert {source.ReferencedSOPClassUID for source in sources} == {LegacyConvertedEnhancedCTImageStorage}
+    assert len({(source.ReferencedSOPInstanceUID, source.ReferencedFrameNumber) for source in sources}) == 6
+
+
+def _divided(file, parts):
+    """The frames of an image shared out evenly among several, as scanners do with long acquisitions."""
+    image, found = dcmread(file), []
+    groups, size = image.PerFrameFunctionalGroupsSequence, len(image.PixelData) // parts
+    for part in range(parts):
+        piece = copy.deepcopy(image)
+        piece.NumberOfFrames = 6 // parts
+        piece.SOPInstanceUID = piece.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.9.{part}"
+        piece.PerFrameFunctionalGroupsSequence = groups[part * 6 // parts : (part + 1) * 6 // parts]
+        piece.PixelData = image.PixelData[part * size : (part + 1) * size]
+        found.append(file.with_name(f"part{part}.dcm"))
+        piece.save_as(found[-1])
+    return found
 
 
 def test_another_frame_is_another_image(tmp_path):
