@@ -153,6 +153,8 @@ def unfit(model: Model, study: Study, series: Series) -> str | None:
     first = series.first
     if first.modality not in wanted.modality:
         return f"modality {first.modality or 'unknown'} is not {' or '.join(wanted.modality)}"
+    if all("LOCALIZER" in instance.header.image_type[2:] for instance in series.instances):
+        return "its images are localizers by their Image Type"  # PS3.3 C.8.2.1.1.1; planned on, not diagnosed from
     slices = sum(instance.header.frames for instance in series.instances)
     if slices < wanted.geometry.slices.min:
         return f"{slices} slices, at least {wanted.geometry.slices.min} needed"

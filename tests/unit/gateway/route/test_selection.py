@@ -99,6 +99,7 @@ def test_a_fitting_series_is_a_job() -> None:
         (images(1), "1 slices, at least 2 needed"),
         (images(11), "11 slices, at most 10 taken"),
         (images(1, frames=11), "11 slices, at most 10 taken"),
+        (images(image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")), "its images are localizers by their Image Type"),
     ],
 )
 def test_why_nothing_fits(instances: list[Instance], reason: str) -> None:
