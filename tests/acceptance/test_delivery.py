@@ -105,6 +105,8 @@ def test_a_pacs_that_misbehaves_in_every_way(tmp_path: Path, pacs: Pacs, ehr: Fa
         with blackhole(pacs.port):
             site.send(files)
             site.wait_for(lambda: _settled(site, "archive"), "everything in the other archive")
+            silent = "no answer to the association request within 1 s"
+            site.wait_for(lambda: any(row["last_answer"] == silent for row in _rows(site, "pacs")), "silence")
             assert not any(row["state"] == "delivered" for row in _rows(site, "pacs"))
         pacs.start([0xA700, 0, "abort", 0], ["half", "silent"], site.port)
         site.wait_for(lambda: len(pacs.peer.statuses) >= 1, "the report that commits half")
