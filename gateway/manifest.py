@@ -132,6 +132,16 @@ class Uncertainty(_Part):
         return self
 
 
+class Acceleration(_Part):
+    """How a network is made faster; what comes of it has to agree with the plain float32 network."""
+
+    engine: Literal["eager", "torchscript", "int8", "compile", "onnx", "tensorrt"] = "eager"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # autocast
+    layout: Literal["channels_last", "default"] = "channels_last"  # of 3D convolutions in memory
+    agreement: Annotated[float, Field(gt=0, le=1)] = 0.99
+    """Least Dice of each segment with the plain result, on every acceptance case; of numbers, 1 minus the largest difference."""
+
+
 _Lightness = Annotated[float, Field(ge=0, le=100)]
 _Chroma = Annotated[float, Field(ge=-128, le=127)]
 
@@ -298,6 +308,7 @@ class Manifest(_Part):
     output: Output
     resources: Resources = Resources()
     uncertainty: Uncertainty | None = None
+    acceleration: Acceleration | None = None
     on_refusal: Literal["report", "envelope", "hold"] = "envelope"  # of which refusals archive and EHR are told
     acceptance: tuple[AcceptanceCase, ...] = ()
 
@@ -306,6 +317,14 @@ class Manifest(_Part):
         if self.uncertainty is not None and self.output.kind != "segmentation":
             raise ValueError("uncertainty is for segmentations")
         return self
+
+
+def _check_acceleration(manifest: Manifest, name: str) -> None:
+    plain = manifest.acceleration is None or manifest.acceleration.model_copy(update={"agreement": 1}) == Acceleration(
+        agreement=1
+    )
+    if not plain and not any(case.expect for case in manifest.acceptance):
+        raise BundleInvalid(f"{name}/{FILE_NAME}: acceleration needs acceptance cases that show its agreement")
 
 
 def read_manifest(bundle: Path) -> Manifest:
@@ -319,11 +338,13 @@ def read_manifest(bundle: Path) -> Manifest:
         problem = " ".join(str(error).split())[:200]
         raise BundleInvalid(f"{bundle.name}/{FILE_NAME} cannot be read: {problem}") from error
     try:
-        return Manifest.model_validate(data)
+        manifest = Manifest.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleInvalid(f"{bundle.name}/{FILE_NAME}: {where}: {first['msg']}") from error
+    _check_acceleration(manifest, bundle.name)
+    return manifest
 
 
 def check_weights(bundle: Path, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ from workers.encode.measure import measure, said
 from workers.encode.objects import encode
 from workers.encode.refusal import Refusal, encode_refusal
 from workers.explain.uncertainty import assess, sentences, with_intervals
+from workers.infer.agreement import agreement
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap
 from workers.infer.predict import infer, infer_numbers
@@ -94,6 +95,9 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
             labels, numbers = infer(model, volume), tuple[float, ...]()
         else:
             labels, numbers = np.zeros(volume.voxels.shape, np.uint8), infer_numbers(model, volume)
+    if order.compare and model.plain is not None:
+        with stages("compare"):
+            quality = quality | {"agreement": agreement(model, volume, labels, numbers)}
     with stages("measure"):
         measurements = (*measure(labels, volume, manifest), *said(numbers, manifest))
     volume, measurements, maps = _asked_again(model, volume, labels, measurements, stages)
@@ -137,7 +141,8 @@ def _asked_again(
     if settings is None or model.manifest.output.kind != "segmentation" or model.manifest.output.overlapping:
         return volume, measurements, ()
     with stages("uncertainty"):
-        found = assess(model, volume, labels, settings)
+        # Dropout is frozen in a traced network, and intervals of a narrower type would be wider.
+        found = assess(replace(model, network=model.plain or model.network), volume, labels, settings)
     voxels = {spec.number: Masks(labels).total(spec.number) for spec in model.manifest.output.segments}
     measured = with_intervals(measurements, found, voxels)
     said = sentences(measured, found, voxels, model)

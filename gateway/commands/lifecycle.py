@@ -74,8 +74,9 @@ def add(config: Path, directory: Path, name: str | None) -> str:
 
 def test(config: Path | None, name: str) -> str:
     """Runs a bundle's acceptance cases on this machine, and remembers that they passed; raises BundleInvalid."""
-    passed = _accept(read_settings(config).data_dir, find(config, name))
-    return f"{name}: {passed} acceptance cases passed" if passed else f"{name} has no acceptance cases"
+    passed, least = _accept(read_settings(config).data_dir, find(config, name))
+    agrees = "" if least is None else f"; made faster, it agrees with itself by {least:.4f} at least"
+    return f"{name}: {passed} acceptance cases passed{agrees}" if passed else f"{name} has no acceptance cases"
 
 
 def pin(config: Path, name: str) -> str:
@@ -101,24 +102,29 @@ def remove(config: Path, name: str) -> str:
     return f"{name}: removed"
 
 
-def _accept(data_dir: Path, bundle: Path) -> int:
+def _accept(data_dir: Path, bundle: Path) -> tuple[int, float | None]:
+    """How many cases passed, and the least agreement of a model that was made faster with itself."""
     manifest = read_manifest(bundle)
-    problems = [f"{case.name}: {found}" for case in manifest.acceptance if (found := _problem(bundle, case))]
+    agreements: list[float] = []
+    problems = [
+        f"{case.name}: {found}" for case in manifest.acceptance if (found := _problem(bundle, case, agreements))
+    ]
     if problems:
         raise BundleInvalid(f"{manifest.name} fails on this machine: {'; '.join(problems)}", code="not_accepted")
     if manifest.acceptance:
         remember_accepted(data_dir, manifest, bundle_digest(bundle))
-    return len(manifest.acceptance)
+    return len(manifest.acceptance), min(agreements, default=None)
 
 
-def _problem(bundle: Path, case: AcceptanceCase) -> str | None:
+def _problem(bundle: Path, case: AcceptanceCase, agreements: list[float]) -> str | None:
     with tempfile.TemporaryDirectory() as output:
         try:
-            outcome = process(bundle / case.input, bundle, Path(output)).outcome
+            outcome = process(bundle / case.input, bundle, Path(output), compare=True).outcome
         except InputRefused as refusal:
             return None if refusal.code == case.refused else f"refused ({refusal.message})"
         except HilumError as error:
             return error.message
+    agreements += [value for name, value in outcome.quality.items() if name == "agreement"]
     return "done, where it should be refused" if case.refused else _unexpected(outcome, case)
 
 

@@ -45,9 +45,18 @@ class Processed:
 
 
 def process(
-    source: Path, bundle: Path, output: Path, *, series_uid: str | None = None, progress: Progress = lambda _: None
+    source: Path,
+    bundle: Path,
+    output: Path,
+    *,
+    series_uid: str | None = None,
+    progress: Progress = lambda _: None,
+    compare: bool = False,
 ) -> Processed:
-    """Runs a model on the series of a folder that fits it; raises HilumError. Nothing is left behind by a failure."""
+    """Runs a model on the series of a folder that fits it; raises HilumError. Nothing is left behind by a failure.
+
+    With ``compare`` a model that was made faster must agree with itself as it was.
+    """
     if not source.is_dir():
         raise ConfigurationError(f"{source} is not a folder")
     model = _model(bundle)
@@ -58,7 +67,7 @@ def process(
     output.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".hilum-", dir=output))
     try:
-        order = _order(job_id, bundle, series, scratch)
+        order = dataclasses.replace(_order(job_id, bundle, series, scratch), compare=compare)
         outcome = _run(order, progress)
         if outcome.status != "complete":
             raise InputRefused(f"{outcome.reason_code}: {outcome.reason}", code=outcome.reason_code)

@@ -75,6 +75,7 @@ class JobOrder:
     predecessors: tuple[ResultObject, ...] = ()  # of the version that this one replaces
     extra_roles: tuple[str, ...] = ()  # kinds of result beside the usual ones, as gateway.domain.roles names them
     requested: tuple[RequestedProcedure, ...] = ()  # the EHR's order, where it has told of one
+    compare: bool = False  # with the plain network, where the model has been made faster
     on_refusal: str = "envelope"  # of which refusals archive and EHR are told: gateway.domain.refusals
     version: int = VERSION
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -25,6 +25,7 @@ from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.domain.messages import ModelIdentity
 from gateway.manifest import Manifest, bundle_digest, read_manifest
 from workers.infer import scan
+from workers.infer.accelerate import accelerated
 from workers.infer.dropout import has_dropout
 from workers.load.envelope import Fingerprint, read_fingerprint
 
@@ -48,6 +49,8 @@ class Model:
     postprocess: Transform  # {"image", "pred"} -> `pred` as labels on the grid the image came on
     device: torch.device
     reference: Fingerprint | None = None  # of the images it was made for
+    plain: nn.Module | None = None  # the network as it was before it was made faster
+    notes: list[str] = field(default_factory=list)  # what the last run had to do without, for want of memory
 
 
 def open_model(bundle: Path) -> Model:
@@ -91,12 +94,16 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: bytes) -> Mode
         logging_file=False,  # a logging configuration is a program too, and ours stays as it is
         workflow_type="infer",
         bundle_root=str(bundle),
+        **({} if manifest.resources.device == "any" else {"device": f"$torch.device('{manifest.resources.device}')"}),
     )
     workflow.initialize()
     device = torch.device(workflow.device)
     network: nn.Module = workflow.network_def
     network.load_state_dict(_state(weights, manifest))
     _check_dropout(network, manifest)
+    network = network.to(device).eval()
+    if manifest.acceleration is None or manifest.acceleration.layout == "channels_last":
+        network = _channels_last(network)
     return Model(
         manifest=manifest,
         identity=ModelIdentity(
@@ -106,7 +113,8 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: bytes) -> Mode
             device_uid=manifest.device.uid,
             manufacturer=manifest.device.manufacturer,
         ),
-        network=_channels_last(network.to(device).eval()),
+        network=accelerated(network, manifest.acceleration, device),
+        plain=network if manifest.acceleration is not None else None,
         preprocess=_without_files(workflow.preprocessing),
         inferer=workflow.inferer,
         postprocess=_without_files(workflow.postprocessing),

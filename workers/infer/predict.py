@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
 from gateway.manifest import Output
+from workers.infer.forward import forward
 from workers.infer.model import Model
 from workers.infer.regrid import regrid, same_grid
 from workers.infer.upright import straighten
@@ -67,7 +68,8 @@ def _predict(model: Model, volume: Volume, *, axes: int) -> Any:
         data = _prepared(model, volume)
         # The network sees no geometry: a plain tensor, in the layout its weights have.
         batch = _layout(data["image"].as_tensor()[None].to(model.device))
-        output = model.inferer(inputs=batch, network=model.network)
+        model.notes.clear()
+        output = forward(model.inferer, model.network, batch, model.notes.append)
         data["pred"] = MetaTensor(_checked(output, axes)[0].cpu(), meta=data["image"].meta)
         return model.postprocess(data)["pred"]
 

@@ -16,7 +16,7 @@ _LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom")
 
 def provenance(order: JobOrder, model: Model) -> dict[str, str]:
     """Name -> text; the same job with the same provenance gives the same bytes on the same machine."""
-    sampled = model.manifest.uncertainty
+    sampled, quick = model.manifest.uncertainty, model.manifest.acceleration
     return {
         "inputs": digest("inputs", *sorted(item.sha256 for item in order.inputs)),
         "weights": model.manifest.weights.sha256,
@@ -24,6 +24,9 @@ def provenance(order: JobOrder, model: Model) -> dict[str, str]:
         "postprocessing": _names(model.postprocess),
         "inferer": type(model.inferer).__name__,
         "device": str(model.device),
+        "engine": "eager" if quick is None else quick.engine,
+        "autocast": "" if quick is None or quick.precision == "float32" else quick.precision,
+        "memory": ", ".join(model.notes),
         "precision": ", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in model.network.parameters()})),
         "threads": str(torch.get_num_threads()),
         "seed": "" if sampled is None else str(sampled.seed),
