@@ -19,6 +19,7 @@ from gateway.report.mllp import MllpEhr
 from gateway.report.settings import Hl7Destination
 from gateway.testing import Answer, FakeEhr
 from tests.support.certificates import make_certificate
+from tests.support.mllp import Kept, listening
 from tests.support.orthanc import free_port
 from tests.support.scp import blackhole
 
@@ -210,6 +211,18 @@ def test_tls_needs_the_right_certificate(tmp_path: Path) -> None:
     assert refused.verdict is Verdict.RETRY
     assert "certificate" in refused.answer
     assert peer.messages == [message()]
+
+
+def test_a_receiver_that_wants_our_certificate_gets_it(tmp_path: Path) -> None:
+    """Mutual TLS on the way out; without a certificate, or with a stranger's, the message does not leave."""
+    server, ours, other = (make_certificate(tmp_path, f"127.0.0.{number}") for number in (1, 2, 3))
+    files = {"cert_file": str(server.certificate), "key_file": str(server.key), "client_ca_file": str(ours.certificate)}
+    kept, ca = Kept(), {"ca_file": str(server.certificate)}
+    with listening(kept, tls=files) as peer:
+        shown = [{}, *({"cert_file": str(one.certificate), "key_file": str(one.key)} for one in (other, ours))]
+        verdicts = [ehr(peer.port, "3s", tls=ca | files).send(message()).verdict for files in shown]
+    assert verdicts == [Verdict.RETRY, Verdict.RETRY, Verdict.ACCEPTED]
+    assert [one.raw for one in kept.messages] == [message()]
 
 
 def test_tls_files_that_cannot_be_used_are_a_configuration_error(tmp_path: Path) -> None:
