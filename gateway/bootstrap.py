@@ -221,6 +221,11 @@ def make_pipeline(
                 for name, item in settings.destinations.items()
                 if isinstance(item, EhrDestination)
             },
+            silent=[
+                DestinationName(name)
+                for name, item in settings.destinations.items()
+                if isinstance(item, EhrDestination) and not item.refusals
+            ],
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -35,12 +35,20 @@ edition, the control id; raises MessageInvalid."""
 class Letters:
     """Writes to every EHR destination."""
 
-    def __init__(self, ledger: Ledger, spool: Spool, compose: Mapping[DestinationName, Compose]) -> None:
-        self._ledger, self._spool, self._compose = ledger, spool, compose
+    def __init__(
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        compose: Mapping[DestinationName, Compose],
+        silent: Collection[DestinationName] = (),
+    ) -> None:
+        """``silent`` destinations are not told of refusals."""
+        self._ledger, self._spool, self._compose, self._silent = ledger, spool, compose, frozenset(silent)
 
     def write(self, job: Job, edition: Edition) -> list[DeliveryDraft]:
         """An edition of the report about a job for each of its EHR destinations; raises MessageInvalid."""
-        names = [name for name in job.draft.deliver if name in self._compose]
+        untold = self._silent if edition.kind is ReportKind.REFUSED else frozenset()
+        names = [name for name in job.draft.deliver if name in self._compose and name not in untold]
         if not names:
             return []
         header = self._header(job.id)

@@ -147,6 +147,9 @@ class Hl7Destination(BaseModel):
     quality_flags: bool = True  # OBX-8 says which numbers the model was unsure of
     fields: dict[Annotated[str, AfterValidator(_place)], Template] = {}  # site quirks: PV1-2: "O"
     z_segments: tuple[Annotated[str, AfterValidator(_z_segment)], ...] = ()  # after the last OBX
+    refusals: bool = (
+        True  # whether it is told that images were not processed, where the rule or the model wants it told
+    )
     test_message: bool = False  # `hilum check` sends an ORU^R01 with processing id T, and wants it acknowledged
 
     @model_validator(mode="after")
@@ -201,6 +204,7 @@ class FhirDestination(BaseModel):
     patient: Literal["search", "logical", "create"] = "search"
     """How the patient is named: by a search that the server must answer with exactly one (`Patient?identifier=`), by the
     identifier alone, or created where there is none."""
+    refusals: bool = True  # whether it is told that images were not processed
     patient_system: str = ""  # the identifier system of patient ids at this server, such as urn:oid:1.2.3
     code_system: CodeSystem = "SCT"
 

@@ -22,6 +22,7 @@ from gateway.report.settings import FhirDestination
 from tests.support.medplum import Medplum, Resource, medplum_server
 from tests.support.outcomes import PATIENT, outcome, report, source
 from tests.unit.gateway.report.test_profiles import EMPTY, FLAGGED, PDF, ordered, with_pdf
+from tests.unit.gateway.report.test_refused import CONTENT as REFUSED
 
 SYSTEM = "urn:oid:1.2.3"
 NAME = "Ye^Xiaoming=葉^小明"
@@ -113,8 +114,9 @@ def test_from_preliminary_to_cancelled(server: Medplum, ehr: FhirEhr) -> None:
         report(outcome(measurements=(), segments=())),
         report(outcome(source_series_uid="", objects=())),
         report(header=source(Patient(patient_id="x"), study_date="", modality="", accession_number="")),
+        REFUSED,
     ],
-    ids=["nothing found", "no result", "no object", "bare header"],
+    ids=["nothing found", "no result", "no object", "bare header", "refused"],
 )
 def test_whatever_the_result_it_is_valid(server: Medplum, ehr: FhirEhr, content: ReportContent) -> None:
     """Also where little is known, and where the patient is named by identifier alone."""
