@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -82,6 +83,9 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         status.write()
         log().info("ready", **ports, workers=workers)
         rounds = _Rounds(stop, wake, pipeline)
+        # What is here by now stays: a collection that looked through all of it would hold up every sender.
+        gc.collect()
+        gc.freeze()
         _run(rounds, settings, [pipeline.take_back_lost], [broker, web, *crew], status)
         log().info("stopping")
 

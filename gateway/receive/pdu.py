@@ -100,7 +100,9 @@ class Wire:
         self._left = 0  # bytes of the present P-DATA-TF
         self._pieces: list[memoryview] = []  # of the present message, in the buffer
         self._deadline = self._due = 0.0  # of the present PDU, and of the present message; 0 between messages
-        self._limited = 0.0  # seconds that the socket waits
+        self._limited = 0.0  # seconds that the socket waits for bytes
+        if not isinstance(connection, ssl.SSLSocket):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(idle))
 
     def associate_request(self, seconds: float) -> bytes:
         """The whole A-ASSOCIATE-RQ that every connection begins with, however it is cut up, within so many seconds."""
@@ -129,7 +131,8 @@ class Wire:
     def send(self, data: bytes) -> None:
         """Sends it all."""
         try:
-            self._wait_at_most(self._idle)
+            if isinstance(self._connection, ssl.SSLSocket):
+                self._connection.settimeout(self._idle)
             self._connection.sendall(data)
         except OSError as error:
             raise ConnectionLost("the peer does not take our answer") from error
@@ -237,27 +240,31 @@ class Wire:
 
     def _fill(self) -> None:
         """Reads what there is into the empty buffer."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise ConnectionLost("the peer is silent, or too slow")
-        try:
-            self._wait_at_most(left)
-            self._start, self._end = 0, self._connection.recv_into(self._view)
-        except (TimeoutError, BlockingIOError) as error:
-            self._end = 0
-            raise ConnectionLost("the peer is silent, or too slow") from error
-        except OSError as error:
-            raise ConnectionLost("the connection broke") from error
-        if not self._end:
-            raise ConnectionLost("the peer closed the connection")
+        self._end = 0
+        while not self._end:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise ConnectionLost("the peer is silent, or too slow")
+            try:
+                self._wait_at_most(left)
+                self._start, self._end = 0, self._connection.recv_into(self._view)
+            except (TimeoutError, BlockingIOError):
+                self._limited = 0.0  # it was set for a shorter wait: what is left is waited for now
+            except OSError as error:
+                raise ConnectionLost("the connection broke") from error
+            else:
+                if not self._end:
+                    raise ConnectionLost("the peer closed the connection")
 
     def _wait_at_most(self, seconds: float) -> None:
         # The kernel's own timeout spares a poll before each call, and with it a change of the thread that runs. OpenSSL
-        # would try for ever on it.
+        # would try for ever on it. It is only ever set to less, since setting it costs as much as a small read.
         if isinstance(self._connection, ssl.SSLSocket):
             self._connection.settimeout(seconds)
-        elif abs(self._limited - seconds) > _TOLERANCE * seconds:
-            limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) or 1)
-            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        elif not 0 < self._limited <= (1 + _TOLERANCE) * seconds:
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
             self._limited = seconds
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) or 1)

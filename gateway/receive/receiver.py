@@ -175,14 +175,15 @@ class Reception:
             except HilumError as error:
                 self._give_up(error)
                 return
+        try:
+            self._file.write(*pieces)  # first: the disk may begin while we count
+        except HilumError as error:
+            self._give_up(error)
+            return
         for piece in pieces:
             if len(self._beginning) < _BEGINNING:
                 self._beginning += piece[: _BEGINNING - len(self._beginning)]
             self._digest.update(piece)
-        try:
-            self._file.write(*pieces)
-        except HilumError as error:
-            self._give_up(error)
 
     def finish(self) -> Answer:
         """The dataset is whole: stores it and says what to answer; never raises for what a peer can cause."""

@@ -19,6 +19,7 @@ _EDITIONS, _JOBS = schema.editions, schema.jobs
 _REPORTED = (JobState.DELIVERING.value, JobState.DELIVERED.value, JobState.UNDELIVERED.value)
 _TOLD = (*_REPORTED, JobState.RETRACTING.value)  # of a withdrawn result, that it is cancelled
 _HAS_RESULT = (JobState.READY.value, *_REPORTED)
+_ASKED = select(_EDITIONS).where(_EDITIONS.c.state == "asked").order_by(_EDITIONS.c.at, _EDITIONS.c.number)
 _CONFIRMED = (ReportKind.FINAL.value,)
 _WORDS = {
     ReportKind.PRELIMINARY: "result reported again",
@@ -84,9 +85,8 @@ class Editions:
 
     def unwritten_editions(self) -> Sequence[tuple[Job, Edition]]:
         """Editions that were asked for and whose messages are not in the outbox yet, in the order of asking."""
-        query = select(_EDITIONS).where(_EDITIONS.c.state == "asked").order_by(_EDITIONS.c.at, _EDITIONS.c.number)
         with reading(self.engine) as connection:
-            found = connection.execute(query).all()
+            found = connection.execute(_ASKED).all()
             pairs = [(_job(connection, row.job_id), row, _was_confirmed(connection, row.job_id)) for row in found]
         return [(rows.to_job(job), _edition(row, verified)) for job, row, verified in pairs if job.state in _TOLD]
 

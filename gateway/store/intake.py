@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +16,7 @@ from gateway.domain.study import Instance
 from gateway.store import rows, schema
 from gateway.store.engine import reading, writing
 from gateway.store.group import GroupCommit
+from gateway.store.prepared import Prepared
 
 _STUDIES, _INSTANCES, _ASSOCIATIONS, _LINKS = (
     schema.studies,
@@ -33,7 +34,13 @@ _ONE_MORE = (
     .where(*_IN_OPEN_STUDY)
     .values(revision=_STUDIES.c.revision + 1, instances=_STUDIES.c.instances + 1, last_stored_at=bindparam("at"))
 )
-_INSERT = insert(_INSTANCES)
+
+
+class _Statements(NamedTuple):
+    known: Prepared
+    seen: Prepared
+    one_more: Prepared
+    insert: Prepared
 
 
 class Intake:
@@ -47,6 +54,11 @@ class Intake:
     def _linked(self) -> set[tuple[str, str]]:
         """Studies and open associations of this process that are known to belong together."""
         return set()
+
+    @cached_property
+    def _run(self) -> _Statements:
+        dialect = self.intake_engine.dialect
+        return _Statements(*(Prepared(one, dialect) for one in (_KNOWN, _SEEN, _ONE_MORE, insert(_INSTANCES))))
 
     def recover(self) -> None:
         """After a stop of any kind: what the last gateway had open is closed, what it was sending is due again."""
@@ -107,15 +119,15 @@ class Intake:
 
     def _add(self, connection: Connection, instance: Instance, linked: set[tuple[str, str]]) -> str:
         header = instance.header
-        known = connection.execute(_KNOWN, {"uid": header.sop_instance_uid}).one_or_none()
-        if known is not None and known.sha256 != instance.sha256:
-            self._add_conflict(connection, instance, known.study_uid)
+        known = self._run.known(connection, {"uid": header.sop_instance_uid}).fetchone()
+        if known is not None and known[0] != instance.sha256:
+            self._add_conflict(connection, instance, known[1])
             return "conflict"
         if known is None:
             self._add_new(connection, instance)
         else:
             # A sender that repeats itself is still busy with the study: the quiet time starts again.
-            connection.execute(_SEEN, {"study": header.study_uid, "at": instance.received_at})
+            self._run.seen(connection, {"study": header.study_uid, "at": instance.received_at})
         link = (str(header.study_uid), str(instance.association_id))
         if link not in self._linked and link not in linked:
             self._link(connection, *link)
@@ -123,11 +135,11 @@ class Intake:
         return "new" if known is None else "duplicate"
 
     def _add_new(self, connection: Connection, instance: Instance) -> None:
-        uid, at = instance.header.study_uid, instance.received_at
-        if not connection.execute(_ONE_MORE, {"study": uid, "at": at}).rowcount:
+        seen = {"study": instance.header.study_uid, "at": instance.received_at}
+        if not self._run.one_more(connection, seen).rowcount:
             self._open(connection, instance)
-            connection.execute(_ONE_MORE, {"study": uid, "at": at})
-        connection.execute(_INSERT, rows.instance_values(instance))
+            self._run.one_more(connection, seen)
+        self._run.insert(connection, rows.instance_values(instance))
 
     def _open(self, connection: Connection, instance: Instance) -> None:
         """The study of this instance is new, or was released and begins again."""
@@ -174,7 +186,7 @@ class Intake:
 
     def _records(self, state: StudyState) -> Sequence[StudyRecord]:
         with reading(self.engine) as connection:
-            found = connection.execute(study_query().where(_STUDIES.c.state == state.value)).all()
+            found = connection.execute(_IN_STATE, {"state": state.value}).all()
         return [to_study_record(row) for row in found]
 
     def release(self, study: StudyUID, revision: int, reason: str, flags: Sequence[str] = ()) -> bool:
@@ -214,6 +226,9 @@ def study_query() -> Select[Any]:
         .group_by(_STUDIES.c.uid)
         .order_by(_STUDIES.c.last_stored_at)
     )
+
+
+_IN_STATE = study_query().where(_STUDIES.c.state == bindparam("state"))
 
 
 def to_study_record(row: Any) -> StudyRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from gateway.domain.bell import queue_of
 from gateway.domain.errors import LeaseLost, NotFound
@@ -20,6 +20,13 @@ from gateway.store import queue, rows, schema
 from gateway.store.engine import DatabaseClock, LeaseClock, reading, writing
 
 _JOBS = schema.jobs
+
+_UNHEARD = (
+    select(_JOBS.c.id, _JOBS.c.rings, _JOBS.c.device, _JOBS.c.priority)
+    .where(_JOBS.c.state == JobState.QUEUED.value, _JOBS.c.next_ring <= bindparam("now"))
+    .order_by(_JOBS.c.priority, _JOBS.c.created_at)
+    .limit(bindparam("most"))
+)
 
 
 class Jobs:
@@ -124,14 +131,12 @@ class Jobs:
     def unheard(self, limit: int, back_off: float) -> Sequence[tuple[JobId, str]]:
         """Queued jobs to ring for now, and on which queue: each rings at once, then less and less often."""
         now = self.clock.now()
-        query = (
-            select(_JOBS.c.id, _JOBS.c.rings, _JOBS.c.device, _JOBS.c.priority)
-            .where(_JOBS.c.state == JobState.QUEUED.value, _JOBS.c.next_ring <= now)
-            .order_by(_JOBS.c.priority, _JOBS.c.created_at)
-            .limit(limit)
-        )
+        these = {"now": now, "most": limit}
+        with reading(self.engine) as connection:  # a look several times a second must not keep writers waiting
+            if connection.execute(_UNHEARD, these).first() is None:
+                return []
         with writing(self.engine) as connection:
-            due = connection.execute(query).all()
+            due = connection.execute(_UNHEARD, these).all()
             for row in due:
                 wait = back_off * 2 ** min(row.rings, 5)
                 connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, exists, insert, select, update
 
 from gateway.domain.errors import NotFound, ReportRefused
 from gateway.domain.ids import DestinationName, JobId
@@ -30,13 +30,8 @@ class Outbox:
 
     def ready_jobs(self) -> Sequence[Job]:
         """Jobs whose results wait to be planned, oldest first."""
-        query = (
-            select(_JOBS)
-            .where(_JOBS.c.state == JobState.READY.value, may_leave(_JOBS.c.id))
-            .order_by(_JOBS.c.finished_at)
-        )
         with reading(self.engine) as connection:
-            return [rows.to_job(row) for row in connection.execute(query).all()]
+            return [rows.to_job(row) for row in connection.execute(_READY).all()]
 
     def plan(self, job: JobId, drafts: Sequence[DeliveryDraft]) -> None:
         """READY -> DELIVERING with its outbox rows; does nothing for a job that is planned already."""
@@ -95,19 +90,13 @@ class Outbox:
 
     def claim_deliveries(self, destination: DestinationName, lease: float, limit: int) -> Sequence[Delivery]:
         """Due rows of one destination, oldest first, leased to the caller."""
-        table, now = _DELIVERIES, self.clock.now()
-        expired = (table.c.lease_epoch != self.lease_clock.epoch) | (table.c.lease_until < self.lease_clock.now())
-        due = (table.c.state == DeliveryState.WAITING.value) & (table.c.next_try <= now)
-        lost = (table.c.state == DeliveryState.SENDING.value) & expired
-        # That a result is withdrawn is said whatever holds its study.
-        free = may_leave(table.c.job_id) | table.c.role.in_(NOTICES)
-        mine = (table.c.destination == destination, due | lost, free, _is_next())
-        query = select(table).where(*mine).order_by(table.c.id).limit(limit)
+        now, epoch, leases = self.clock.now(), self.lease_clock.epoch, self.lease_clock.now()
+        these = {"destination": destination, "now": now, "epoch": epoch, "leases": leases, "most": limit}
         with reading(self.engine) as connection:  # a look costs no write: it is taken four times a second
-            if connection.execute(query.limit(1)).first() is None:
+            if connection.execute(_DUE, these | {"most": 1}).first() is None:
                 return []
         with writing(self.engine) as connection:
-            found = connection.execute(query.with_for_update(skip_locked=True)).all()
+            found = connection.execute(_DUE.with_for_update(skip_locked=True), these).all()
             return [self._claim(connection, row, now, lease) for row in found]
 
     def _claim(self, connection: Connection, row: Row[Any], now: float, lease: float) -> Delivery:
@@ -201,6 +190,23 @@ def _is_next() -> ColumnElement[bool]:
         earlier.c.state.in_((DeliveryState.HELD.value, *moving)),
     )
     return ~patient & ~report
+
+
+def _due() -> Select[Any]:
+    """What may be sent to a destination now."""
+    table = _DELIVERIES
+    expired = (table.c.lease_epoch != bindparam("epoch")) | (table.c.lease_until < bindparam("leases"))
+    due = (table.c.state == DeliveryState.WAITING.value) & (table.c.next_try <= bindparam("now"))
+    lost = (table.c.state == DeliveryState.SENDING.value) & expired
+    # That a result is withdrawn is said whatever holds its study.
+    free = may_leave(table.c.job_id) | table.c.role.in_(NOTICES)
+    mine = (table.c.destination == bindparam("destination"), due | lost, free, _is_next())
+    return select(table).where(*mine).order_by(table.c.id).limit(bindparam("most"))
+
+
+# Built once: SQLAlchemy takes milliseconds for them, and they are asked several times a second.
+_DUE = _due()
+_READY = select(_JOBS).where(_JOBS.c.state == JobState.READY.value, may_leave(_JOBS.c.id)).order_by(_JOBS.c.finished_at)
 
 
 def _later_editions(row: Row[Any]) -> Select[Any]:

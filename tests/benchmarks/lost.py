@@ -6,6 +6,7 @@ block device is gone, as with a machine that is switched off. Answers count that
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -21,22 +22,32 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.receivers import RECEIVERS, Receiver, Stored
+from tests.benchmarks.receivers import RECEIVERS, Receiver, Stored, progress
 from tests.support.series import axial, dataset_sha256, write_series
 
 _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, struct.pack("I", 2)  # EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH
+_CLONE_NEWNS = 0x00020000
 _SENDERS, _INSTANCES, _SIZE = 4, 1200, 128  # slices of 32 KB
 
 
 def tables(folder: Path, rounds: int) -> None:
     """Prints how many are lost."""
+    _see_mounts_alone()
     print(f"\n**Acknowledged instances that are missing or damaged**, {rounds} times each, {_SENDERS} senders\n")
     print("| receiver | SIGKILL | power cut |")
     print("|---|---|---|")
     for kind in RECEIVERS:
+        progress(f"kills and power cuts of {kind.name}")
         killed = [_killed(folder, kind) for _ in range(rounds)]
         cut = [_cut(folder, kind) for _ in range(rounds)] if os.getuid() == 0 else []
         print(f"| {kind.name} | {_sum(killed)} | {_sum(cut) if cut else 'needs root'} |", flush=True)
+
+
+def _see_mounts_alone() -> None:
+    """Nobody's namespace gets a copy of our mounts, which would keep them; and they go with this process, however it ends."""
+    if os.getuid() == 0:
+        assert ctypes.CDLL(None).unshare(_CLONE_NEWNS) == 0
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
 def _sum(results: list[tuple[int, int]]) -> str:
@@ -47,15 +58,20 @@ def _sum(results: list[tuple[int, int]]) -> str:
 def _killed(folder: Path, kind: type[Receiver]) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         receiver, sent = kind(Path(name) / "receiver"), _series(Path(name) / "source")
-        acknowledged = _interrupted(receiver, Path(name) / "source", receiver.kill)
+        try:
+            acknowledged = _interrupted(receiver, Path(name) / "source", receiver.kill)
+        finally:
+            receiver.kill()
         return _missing(acknowledged, sent, receiver.stored()), len(acknowledged)
 
 
 def _cut(folder: Path, kind: type[Receiver]) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(dir=folder) as name, _disk(Path(name)) as disk:
         receiver, sent = kind(disk.mount / "receiver"), _series(Path(name) / "source")
-        acknowledged = _interrupted(receiver, Path(name) / "source", disk.cut)
-        receiver.kill()
+        try:
+            acknowledged = _interrupted(receiver, Path(name) / "source", disk.cut)
+        finally:
+            receiver.kill()
         disk.again()
         return _missing(acknowledged, sent, receiver.stored()), len(acknowledged)
 
@@ -77,6 +93,7 @@ def _interrupted(receiver: Receiver, source: Path, end: Callable[[], None]) -> l
     from tests.benchmarks.receive import start_sender
 
     receiver.start()
+    os.sync()  # its configuration is not what is tried
     files, acknowledged = sorted(source.iterdir()), list[str]()
     processes = [start_sender(receiver.port, files[number::_SENDERS]) for number in range(_SENDERS)]
     readers = [threading.Thread(target=_listen, args=(process.stdout, acknowledged)) for process in processes]
@@ -89,14 +106,16 @@ def _interrupted(receiver: Receiver, source: Path, end: Callable[[], None]) -> l
         process.stdin.write("\n")
         process.stdin.flush()
     wanted, patience = random.randrange(100, _INSTANCES // 2), time.monotonic() + 60
-    while len(acknowledged) < wanted and time.monotonic() < patience:
-        time.sleep(0.002)  # between two looks; the count ends the wait
-    before = list(acknowledged)
-    end()
-    for reader, process in zip(readers, processes, strict=True):
-        process.kill()
-        process.wait()
-        reader.join()
+    try:
+        while len(acknowledged) < wanted and time.monotonic() < patience:
+            time.sleep(0.002)  # between two looks; the count ends the wait
+        before = list(acknowledged)
+        end()
+    finally:
+        for reader, process in zip(readers, processes, strict=True):
+            process.kill()
+            process.wait()
+            reader.join()
     return before
 
 
@@ -135,8 +154,15 @@ class _Disk:
         """Waits until nobody uses it."""
         end = time.monotonic() + 20
         while subprocess.run(["umount", self.mount], capture_output=True).returncode:
-            assert time.monotonic() < end, "the file system stays in use"
+            if time.monotonic() > end:
+                self.detach()
+                raise AssertionError("the file system stays in use")
             time.sleep(0.1)  # between two tries
+
+    def detach(self) -> None:
+        """Whatever happened, no mount is left; its device goes with its last user."""
+        while os.path.ismount(self.mount) and not subprocess.run(["umount", "-l", self.mount]).returncode:
+            pass
 
 
 @contextmanager
@@ -144,5 +170,6 @@ def _disk(folder: Path) -> Iterator[_Disk]:
     disk = _Disk(folder)
     try:
         yield disk
-    finally:
         disk.unmount()
+    finally:
+        disk.detach()

@@ -1,29 +1,33 @@
 """Receiving by C-STORE: Hilum beside DCMTK's storescp and Orthanc, the same files from the same senders in one run.
 
-`make bench-receive`, or `python -m tests.benchmarks.receive [--quick]`. Prints the tables of docs/benchmarks.md.
+`make bench-receive`, or `python -m tests.benchmarks.receive [--quick] [--only PART ...]`. Prints the tables of
+docs/benchmarks.md on stdout, and how far it is on stderr.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tests.benchmarks import lost
-from tests.benchmarks.receivers import FAST, RECEIVERS, Receiver
-from tests.benchmarks.sender import Item, Sending
+from tests.benchmarks.receivers import FAST, RECEIVERS, Receiver, progress
+from tests.benchmarks.sender import Item, Sending, read_item
 from tests.support.series import axial, write_series
 
 CALLED = "HILUM"
+_CONNECTED = 50  # associations at the same time
 
 
 @dataclass(frozen=True)
@@ -51,27 +55,45 @@ class Figures:
 
 
 def main() -> None:
-    """Runs everything and prints the tables."""
-    quick = "--quick" in sys.argv
+    """Runs what was asked for and prints the tables."""
+    parts: dict[str, Callable[[Path, bool], None]] = {
+        "ct": lambda folder, quick: _speed(folder, Work("CT, 512 KB", 60 if quick else 300, 512), quick),
+        "mg": lambda folder, quick: _speed(folder, Work("MG, 2 MB", 12 if quick else 60, 1024), quick),
+        "dcmsend": lambda folder, quick: _dcmsend_table(folder, Work("CT, 512 KB", 60 if quick else 300, 512)),
+        "large": lambda folder, quick: _large(folder, 256 if quick else 2048),
+        "associations": lambda folder, _quick: _associations(folder),
+        "lost": lambda folder, quick: lost.tables(folder, rounds=1 if quick else 3),
+    }
+    parser = argparse.ArgumentParser(description="Receiving beside DCMTK and Orthanc.")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the images, one round: to see that it works")
+    parser.add_argument("--only", nargs="+", choices=list(parts), metavar="PART", help=f"of {', '.join(parts)}")
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that receivers, and mounts, are cleared away
     os.environ.update(FAST)
-    works = [Work("CT, 512 KB", 60 if quick else 300, 512), Work("MG, 2 MB", 12 if quick else 60, 1024)]
     with tempfile.TemporaryDirectory(prefix="hilum-bench-") as name:
-        folder = Path(name)
-        for work in works:
-            for senders in (1, 4, 16):
-                _table(folder, work, senders, "own sender")
-        _table(folder, works[0], 1, "dcmsend")
-        _large(folder, 256 if quick else 2048)
-        lost.tables(folder, rounds=1 if quick else 3)
+        for part in asked.only or parts:
+            parts[part](Path(name), asked.quick)
 
 
-def _table(folder: Path, work: Work, senders: int, program: str) -> None:
-    print(f"\n**{work.instances} x {work.name}, {senders} x {program}**, best of 2\n")
+def _speed(folder: Path, work: Work, quick: bool) -> None:
+    for senders in (1, 4) if quick else (1, 4, 16):
+        _table(folder, work, senders, "own sender", rounds=1 if quick else 3)
+
+
+def _dcmsend_table(folder: Path, work: Work) -> None:
+    _table(folder, work, 1, "dcmsend", rounds=2)
+
+
+def _table(folder: Path, work: Work, senders: int, program: str, rounds: int) -> None:
+    print(f"\n**{work.instances} x {work.name}, {senders} x {program}**, best of {rounds}\n")
     print("| receiver | MB/s | instances/s | p95 of the answer, ms | CPU, s | memory, MB | Hilum is |")
     print("|---|---|---|---|---|---|---|")
     found: dict[str, Figures] = {}
-    for kind in RECEIVERS * 2:  # in turns, so that a busy machine is unjust to nobody
-        figures = _measure(folder / "run", kind, work, senders, program)
+    source = folder / f"{work.rows}-{work.instances}"
+    files = _files(source, work)
+    for kind in RECEIVERS * rounds:  # in turns, so that a busy machine is unjust to nobody
+        progress(f"{work.instances} x {work.name}, {senders} x {program}, to {kind.name}")
+        figures = _measure(folder, kind, files, senders, program)
         known = found.get(kind.name)
         found[kind.name] = figures if known is None or figures.seconds < known.seconds else known
     ours = found[RECEIVERS[0].name].seconds
@@ -83,17 +105,22 @@ def _table(folder: Path, work: Work, senders: int, program: str) -> None:
         )
 
 
-def _measure(folder: Path, kind: type[Receiver], work: Work, senders: int, program: str) -> Figures:
-    voxels = np.random.default_rng().integers(0, 4000, (work.instances, work.rows, work.rows), dtype=np.uint16)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        source = Path(name) / "source"
-        files = write_series(source, voxels, axial(voxels.shape), modality="CT", seed=name)
+def _files(source: Path, work: Work) -> list[Path]:
+    if not source.exists():
+        voxels = np.random.default_rng().integers(0, 4000, (work.instances, work.rows, work.rows), dtype=np.uint16)
+        write_series(source, voxels, axial(voxels.shape), modality="CT", seed=work.name)
+    return sorted(source.iterdir())
+
+
+def _measure(folder: Path, kind: type[Receiver], files: list[Path], senders: int, program: str) -> Figures:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
         receiver = kind(Path(name) / "receiver")
         receiver.start()
         try:
+            os.sync()  # what earlier work has left to the disk is nobody's to wait for
             with _Watch(receiver) as watch:
                 if program == "dcmsend":
-                    seconds, answers = _dcmsend(receiver.port, source), [0.0]
+                    seconds, answers = _dcmsend(receiver.port, files[0].parent), [0.0]
                 else:
                     seconds, answers = _send(receiver.port, files, senders)
         finally:
@@ -161,6 +188,7 @@ def _large(folder: Path, megabytes: int) -> None:
     print("| receiver | MB/s | CPU, s | memory above idle, MB |")
     print("|---|---|---|---|")
     for kind in RECEIVERS:
+        progress(f"a multi-frame of {megabytes} MB to {kind.name}")
         with tempfile.TemporaryDirectory(dir=folder) as name:
             receiver = kind(Path(name))
             receiver.start()
@@ -195,6 +223,51 @@ def _send_large(port: int, megabytes: int) -> None:
     sending = Sending(port, CALLED, item.sop_class_uid, item.transfer_syntax_uid)
     assert sending.store(item) == 0
     sending.release()
+
+
+def _associations(folder: Path) -> None:
+    each = 4
+    print(f"\n**{_CONNECTED} associations at the same time, {each} x CT, 512 KB, each**\n")
+    print("| receiver | MB/s | memory, MB | memory with all its processes, MB |")
+    print("|---|---|---|---|")
+    work = Work("CT, 512 KB", _CONNECTED * each, 512)
+    items = [read_item(path) for path in _files(folder / "associations", work)]
+    for kind in RECEIVERS:
+        progress(f"{_CONNECTED} associations with {kind.name}")
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            receiver = kind(Path(name))
+            receiver.start()
+            try:
+                with _Watch(receiver) as watch:
+                    seconds, everything = _send_together(receiver, items)
+            finally:
+                receiver.stop()
+        print(f"| {kind.name} | {work.megabytes / seconds:.0f} | {watch.memory / 1e6:.0f} | {everything / 1e6:.0f} |")
+
+
+def _send_together(receiver: Receiver, items: list[Item]) -> tuple[float, int]:
+    """Seconds, and bytes of all processes while all associations are there; no one ends before all have sent."""
+    all_sent = threading.Barrier(_CONNECTED + 1, timeout=300)
+    statuses: list[int] = []
+
+    def send(mine: list[Item]) -> None:
+        sending = Sending(receiver.port, CALLED, mine[0].sop_class_uid, mine[0].transfer_syntax_uid)
+        statuses.extend(sending.store(item) for item in mine)
+        all_sent.wait()
+        all_sent.wait()  # until the memory has been looked at
+        sending.release()
+
+    threads = [threading.Thread(target=send, args=(items[n::_CONNECTED],), daemon=True) for n in range(_CONNECTED)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    all_sent.wait()
+    seconds, memory = time.perf_counter() - started, receiver.memory_of_all()
+    all_sent.wait()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0] * len(items), "not every instance was taken"
+    return seconds, memory
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -58,10 +59,13 @@ class Receiver:
         raise NotImplementedError
 
     def kill(self) -> None:
-        """SIGKILL to it and all its children."""
+        """SIGKILL to it and all its children; nothing where it is dead already."""
+        if not self.process.is_running():
+            return
         everyone = [self.process, *self.process.children(recursive=True)]
         for one in everyone:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         psutil.wait_procs(everyone, timeout=10)
 
     def cpu(self) -> float:
@@ -74,6 +78,10 @@ class Receiver:
         """Bytes in memory now."""
         members = [self.process, *(self.process.children(recursive=True) if self.with_children else [])]
         return sum(_rss(one) for one in members)
+
+    def memory_of_all(self) -> int:
+        """The same with all its children, where pages that they share count each time."""
+        return sum(_rss(one) for one in (self.process, *self.process.children(recursive=True)))
 
 
 class Hilum(Receiver):
@@ -99,13 +107,13 @@ class Hilum(Receiver):
         settings = read_settings(self.folder / "hilum.yaml")
         ledger, spool = bootstrap.make_ledger(settings), bootstrap.make_spool(settings)
         found: Stored = {}
-        for study in ledger.list_studies(100_000):
-            for item in ledger.study(StudyUID(study["uid"])).instances:
-                try:
-                    found[item.header.sop_instance_uid] = dataset_sha256(spool.path(item.file))
-                except (NotFound, ValueError, OSError):
-                    continue  # not there, or not a file any more
-        ledger.close()
+        try:
+            for study in ledger.list_studies(100_000):
+                for item in ledger.study(StudyUID(study["uid"])).instances:
+                    with suppress(NotFound):
+                        _add(found, item.header.sop_instance_uid, spool.path(item.file))
+        finally:
+            ledger.close()
         return found
 
 
@@ -123,7 +131,8 @@ class Storescp(Receiver):
     def start(self) -> None:
         (self.folder / "files").mkdir(exist_ok=True)
         command = ["storescp", "--fork", "+B", "-od", str(self.folder / "files"), str(self.port)]
-        self._process = psutil.Popen(command, env=os.environ | FAST)
+        # It says every failure of a disk that is gone.
+        self._process = psutil.Popen(command, env=os.environ | FAST, stderr=subprocess.DEVNULL)
         _wait(lambda: subprocess.run(["echoscu", "127.0.0.1", str(self.port)], capture_output=True).returncode == 0)
 
     @property
@@ -133,10 +142,8 @@ class Storescp(Receiver):
     def stored(self) -> Stored:
         found: Stored = {}
         for path in (self.folder / "files").iterdir():
-            try:
-                found[str(read_file_meta_info(path).MediaStorageSOPInstanceUID)] = dataset_sha256(path)
-            except Exception:  # noqa: BLE001, S112 - whatever a torn file makes of a reader
-                continue
+            with suppress(Exception):  # whatever a torn file makes of a reader
+                _add(found, str(read_file_meta_info(path).MediaStorageSOPInstanceUID), path)
         return found
 
 
@@ -164,13 +171,13 @@ class Orthanc(Receiver):
         self.start()
         found: Stored = {}
         file = self.folder / "read.dcm"
-        for item in json.loads(self._get("/instances?expand")):
-            try:
-                file.write_bytes(self._get(f"/instances/{item['ID']}/file"))
-                found[item["MainDicomTags"]["SOPInstanceUID"]] = dataset_sha256(file)
-            except Exception:  # noqa: BLE001, S112 - as above
-                continue
-        self.stop()
+        try:
+            for item in json.loads(self._get("/instances?expand")):
+                with suppress(OSError):  # it answers with an error for a file that is gone
+                    file.write_bytes(self._get(f"/instances/{item['ID']}/file"))
+                    _add(found, item["MainDicomTags"]["SOPInstanceUID"], file)
+        finally:
+            self.stop()
         return found
 
     def _get(self, path: str) -> bytes:
@@ -179,6 +186,17 @@ class Orthanc(Receiver):
 
 
 RECEIVERS: tuple[type[Receiver], ...] = (Hilum, HilumOs, Storescp, Orthanc)
+
+
+def progress(what: str) -> None:
+    """Says on stderr what is being done."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+def _add(found: Stored, uid: str, path: Path) -> None:
+    """What is damaged has not been kept."""
+    with suppress(Exception):  # whatever a torn file makes of a reader
+        found[uid] = dataset_sha256(path)
 
 
 def _rss(process: psutil.Process) -> int:

@@ -156,11 +156,14 @@ def main() -> None:
     sending = Sending(port, called, items[0].sop_class_uid, items[0].transfer_syntax_uid)
     print("ready", flush=True)
     sys.stdin.readline()
-    for item in items:
-        started = time.perf_counter()
-        status = sending.store(item)
-        print(json.dumps([item.sop_instance_uid, status, time.perf_counter() - started]), flush=True)
-    sending.release()
+    try:
+        for item in items:
+            started = time.perf_counter()
+            status = sending.store(item)
+            print(json.dumps([item.sop_instance_uid, status, time.perf_counter() - started]), flush=True)
+        sending.release()
+    except OSError:
+        sys.exit(1)  # the receiver is gone, and whoever started us knows
 
 
 if __name__ == "__main__":
