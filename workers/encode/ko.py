@@ -28,7 +28,7 @@ def build_ko(source: Source, results: Sequence[Dataset]) -> KeyObjectSelectionDo
             document_title=codes.DCM.OfInterest,
             referenced_objects=referenced,
             observer_device_context=observer(source),
-            description=f"AI {source.manifest.title}, not verified: key images and all result objects of one run.",
+            description=_description(source),
         ),
         series_instance_uid=source.uid(KO, "series"),
         series_number=SERIES_NUMBER,
@@ -41,3 +41,10 @@ def build_ko(source: Source, results: Sequence[Dataset]) -> KeyObjectSelectionDo
     result.DeviceSerialNumber = equipment["device_serial_number"]
     result.SeriesDescription = long_string(f"AI, not verified: key images, {source.manifest.title}")
     return result
+
+
+def _description(source: Source) -> str:
+    """What is selected, and which selection it replaces."""
+    before = [one.sop_instance_uid for one in source.order.predecessors if one.role == KO]
+    said = f"AI {source.manifest.title}, not verified: key images and all result objects of one run."
+    return f"{said} Replaces {', '.join(before)}." if before else said

@@ -9,18 +9,21 @@ from gateway.domain import roles
 from gateway.domain.messages import ResultObject
 from workers.encode.source import Source
 
-_REPORTS = (roles.SR, roles.SR_STRICT, roles.SR_DATA, roles.SR_COMPREHENSIVE, roles.SR_DATA_COMPREHENSIVE)
+_DOCUMENTS = (
+    roles.SR, roles.SR_STRICT, roles.SR_DATA, roles.SR_COMPREHENSIVE, roles.SR_DATA_COMPREHENSIVE, roles.PDF, roles.KO,
+)  # fmt: skip
 _IMAGES = (roles.SEG, roles.SEG_LABELMAP, roles.SEG_ALL_FRAMES, roles.PM, roles.SC)
 
 
 def name_predecessors(dataset: Dataset, role: str, source: Source) -> None:
     """Refers to the objects of the same role in the version before, where there is one.
 
-    A report by Predecessor Documents Sequence (PS3.3 C.17.2), an image by Referenced Instance Sequence (C.12.4). Other
-    documents have no place for it.
+    A document by Predecessor Documents Sequence (PS3.3 C.17.2, C.24.2), an image by Referenced Instance Sequence (C.12.4).
+    A Key Object Selection has no place of its own for it: there the sequence is an extension (PS3.2 Standard Extended
+    SOP Class), and its text says the same.
     """
     earlier = [one for one in source.order.predecessors if one.role == role]
-    if earlier and role in _REPORTS:
+    if earlier and role in _DOCUMENTS:
         study = str(source.volume.first.StudyInstanceUID)
         dataset.PredecessorDocumentsSequence = Items([_document(one, study) for one in earlier])
     elif earlier and role in _IMAGES:

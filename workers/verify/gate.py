@@ -107,7 +107,9 @@ def _check_kind(result: Result, evidence: Evidence, results: Sequence[Result], s
         documents.check_picture(result, evidence)
     elif result.role == roles.PDF:
         documents.check_document(result, evidence)
+        references.check_predecessor(result, evidence)
     elif result.role == roles.KO:
+        references.check_predecessor(result, evidence)
         references.check_evidence(result, evidence, _series_of(results))
         documents.check_index(result, evidence, _siblings(result, results))
 

@@ -21,7 +21,7 @@ def check_references(result: Result, evidence: Evidence, siblings: dict[str, str
 
 
 def check_predecessor(result: Result, evidence: Evidence) -> None:
-    """A report that replaces another says which (PS3.3 C.17.2): else both would stand side by side."""
+    """A document that replaces another says which (PS3.3 C.17.2): else both would stand side by side."""
     before = {one.sop_instance_uid for one in evidence.order.predecessors if one.role == result.role}
     named = {
         reference.get("ReferencedSOPInstanceUID")
@@ -30,7 +30,7 @@ def check_predecessor(result: Result, evidence: Evidence) -> None:
         for reference in series.get("ReferencedSOPSequence") or ()
     }
     if named != before:
-        raise result.refuse("predecessor", "it does not name the report that it replaces")
+        raise result.refuse("predecessor", "it does not name the document that it replaces")
 
 
 def check_series_references(result: Result, evidence: Evidence) -> None:

@@ -1,6 +1,7 @@
 """A new version of a result names the one that it replaces, and the gate sees to it."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def versions(tmp_path_factory):
 def test_reports_name_their_predecessor_document(versions):
     """PS3.3 C.17.2: study, series and instance of the report of the same kind."""
     first, second = versions
-    for role in ("sr", "sr-data"):
+    for role in ("sr", "sr-data", "pdf", "ko"):
         (study,) = second.read(role).PredecessorDocumentsSequence
         (series,) = study.ReferencedSeriesSequence
         (reference,) = series.ReferencedSOPSequence
@@ -35,6 +36,13 @@ def test_reports_name_their_predecessor_document(versions):
             old.SOPInstanceUID,
         )
         assert second.read(role).SOPInstanceUID != old.SOPInstanceUID
+
+
+def test_the_index_says_in_words_what_it_replaces(versions):
+    """Key Object Description (TID 2010): the one place that viewers show."""
+    first, second = versions
+    said = [item.TextValue for item in second.read("ko").ContentSequence if item.ValueType == "TEXT"]
+    assert any(text.endswith(f"Replaces {first.read('ko').SOPInstanceUID}.") for text in said)
 
 
 def test_the_segmentation_refers_to_the_one_before(versions):
@@ -49,10 +57,23 @@ def test_gate_and_validator_accept_it(versions):
     """The references are known, and dciodvfy finds no error."""
     _, second = versions
     second.verify()
-    for role in ("seg", "sr"):
+    for role in ("seg", "sr", "pdf", "ko"):
         command = [str(Path(sys.executable).parent / "dciodvfy"), "-new", str(second.path(role))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("role", ["pdf", "ko"])
+def test_gate_finds_a_document_without_its_predecessor(versions, role, tmp_path):
+    """It would stand beside the one it replaces."""
+    _, second = versions
+    shutil.copytree(second.order.output_dir, tmp_path / "copy")
+    second = dataclasses.replace(second, order=dataclasses.replace(second.order, output_dir=str(tmp_path / "copy")))
+
+    def forgets(dataset):
+        del dataset.PredecessorDocumentsSequence
+
+    assert refusal(second.changed(role, forgets)) == "predecessor"
 
 
 def test_a_report_that_hides_what_it_replaces_is_refused(versions, tmp_path):
