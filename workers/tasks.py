@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import numpy as np
-
 from gateway.domain.errors import GateRefused, HilumError, InputRefused, ModelOutputInvalid
 from gateway.domain.job import OnRefusal
 from gateway.domain.messages import JobOrder, MeasurementResult, Outcome, SegmentResult
 from gateway.domain.refusals import to_tell
 from gateway.manifest import Manifest
-from workers.encode.measure import measure, said
+from workers.encode.conclusion import conclude
 from workers.encode.objects import encode
 from workers.encode.refusal import Refusal, encode_refusal
 from workers.explain.uncertainty import assess, sentences, with_intervals
 from workers.infer.agreement import agreement
+from workers.infer.answer import ask
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap
-from workers.infer.predict import infer, infer_numbers
 from workers.infer.provenance import provenance
 from workers.load.envelope import enforce
 from workers.load.headers import readable_headers
@@ -91,33 +89,36 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
     with stages("load"):
         volume, quality = _within(load(order, manifest), model)
     with stages("infer"):
-        if manifest.output.kind == "segmentation":
-            labels, numbers = infer(model, volume), tuple[float, ...]()
-        else:
-            labels, numbers = np.zeros(volume.voxels.shape, np.uint8), infer_numbers(model, volume)
+        answer = ask(model, volume)
     if order.compare and model.plain is not None:
         with stages("compare"):
-            quality = quality | {"agreement": agreement(model, volume, labels, numbers)}
+            quality = quality | {"agreement": agreement(model, volume, answer.labels, answer.numbers)}
     with stages("measure"):
-        measurements = (*measure(labels, volume, manifest), *said(numbers, manifest))
-    volume, measurements, maps = _asked_again(model, volume, labels, measurements, stages)
+        found = conclude(answer, volume, manifest, order.job_id)
+    volume = replace(volume, flags=(*volume.flags, *found.sentences))
+    volume, measurements, maps = _asked_again(model, volume, answer.labels, found.measurements, stages)
+    told = provenance(order, model)
     with stages("encode"):
-        objects = encode(volume, labels, measurements, manifest, model.identity, order, maps)
+        objects = encode(
+            volume, answer.labels, measurements, manifest, model.identity, order, maps, found.findings,
+            each=found.each, provenance=told,
+        )  # fmt: skip
     with stages("verify"):
-        verify(objects, volume, labels, measurements, manifest, order, maps)
+        verify(objects, volume, answer.labels, measurements, manifest, order, maps, found.findings, found.each)
     return Outcome(
         job_id=order.job_id,
         status="complete",
         model=model.identity,
         source_series_uid=str(volume.first.SeriesInstanceUID),
         source_instances=len(order.inputs),
-        segments=_segments(labels, manifest),
+        segments=_segments(answer.labels, manifest),
+        findings=tuple(one.told for one in found.findings),
         measurements=measurements,
         objects=objects,
         flags=_flags(order, volume),
         timings=stages.seconds,
         quality=quality,
-        provenance=provenance(order, model),
+        provenance=told,
     )
 
 

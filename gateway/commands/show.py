@@ -300,8 +300,9 @@ def show_processed(outcome: Outcome, files: Sequence[Path], skipped: int, as_jso
         return
     out = console()
     out.print(f"[bold]{outcome.model.name} {outcome.model.version}[/bold] on {outcome.source_instances} instances")
+    labels = {one.number: f"{one.label}, " for one in outcome.findings}
     for item in outcome.measurements:
-        out.print(f"  {item.name.meaning}: {item.value:.1f} {item.unit.value}")
+        out.print(f"  {labels.get(item.finding or 0, '')}{item.name.meaning}: {item.value:.1f} {item.unit.value}")
     for flag in outcome.flags:
         out.print(f"  flagged: {flag}", markup=False)
     for file in files:

@@ -92,6 +92,26 @@ class SegmentResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FindingResult:
+    """One thing that was found at a place: a detected box, or a connected lesion of a segment."""
+
+    number: int  # 1..N within the result
+    label: str  # `Nodule 2`
+    name: Code
+    tracking_uid: str  # the same in every object that speaks of it
+    segment: int | None = None  # number of the segment that it is a part of
+    site: tuple[Code, ...] = ()  # one or none
+    laterality: tuple[Code, ...] = ()  # one or none
+    sop_instance_uid: str = ""  # the image to look at
+    frame_number: int | None = None  # and its frame, where it has several
+
+    @property
+    def sub_id(self) -> str:
+        """Tells it apart within a message: `2`, or `1.2` for a part of segment 1."""
+        return str(self.number) if self.segment is None else f"{self.segment}.{self.number}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasurementResult:
     """One measured quantity."""
 
@@ -99,6 +119,10 @@ class MeasurementResult:
     value: float
     unit: Code  # UCUM
     segment: int | None = None  # number of the segment it was measured on
+    finding: int | None = None  # number of the finding it was measured on
+    sop_instance_uid: str = ""  # the image that it is about, where it is not about all of them
+    frame_number: int | None = None  # and its frame, where it has several
+    verdict: tuple[Code, ...] = ()  # one or none: Present or Absent, where the manifest says from which probability
     low: float | None = None  # interval that 90 % of the model's samples lie in, where it was sampled
     high: float | None = None
     confidence: str = ""  # `high`, `moderate`, `low`; empty where the model was not sampled
@@ -131,6 +155,7 @@ class Outcome:
     source_series_uid: str = ""
     source_instances: int = 0
     segments: tuple[SegmentResult, ...] = ()
+    findings: tuple[FindingResult, ...] = ()
     measurements: tuple[MeasurementResult, ...] = ()
     objects: tuple[ResultObject, ...] = ()
     flags: tuple[str, ...] = ()  # each one sentence: what a reader of the result must know

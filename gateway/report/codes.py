@@ -11,6 +11,8 @@ CodeSystem = Literal["SCT", "RADLEX"]
 
 _CERTAINTY = Code(value="111012", scheme="DCM", meaning="Certainty of Finding")
 
+_QUANTITY = Code(value="246205007", scheme="SCT", meaning="Quantity")
+
 _RADLEX = {
     "52101004": ("RID28472", "present"),
     "2667000": ("RID28473", "absent"),
@@ -52,13 +54,24 @@ def codings(code: Code, first: CodeSystem) -> tuple[Code, ...]:
 
 
 def quantity(item: MeasurementResult, first: CodeSystem) -> tuple[Code, ...]:
-    """What a number is. A probability has a code of its own: under that of the finding it would say that it is there."""
-    if not item.probability:
-        return codings(item.name, first)
-    own = Code(value=f"PROB-{item.name.scheme}-{item.name.value}", scheme="99HILUM", meaning=quantity_name(item))
-    return own, _CERTAINTY
+    """What a number is. A probability, and how often a thing was found, have codes of their own: under that of the finding they
+    would say that it is there."""
+    if item.probability:
+        return _own("PROB", item), _CERTAINTY
+    return (_own("COUNT", item), _QUANTITY) if _is_count(item) else codings(item.name, first)
 
 
 def quantity_name(item: MeasurementResult) -> str:
-    """What a number is, for people."""
-    return f"Probability of {item.name.meaning}" if item.probability else item.name.meaning
+    """The same in words."""
+    if item.probability:
+        return f"Probability of {item.name.meaning}"
+    return f"{item.name.meaning}, how many" if _is_count(item) else item.name.meaning
+
+
+def _own(kind: str, item: MeasurementResult) -> Code:
+    return Code(value=f"{kind}-{item.name.scheme}-{item.name.value}", scheme="99HILUM", meaning=quantity_name(item))
+
+
+def _is_count(item: MeasurementResult) -> bool:
+    """Of a detection's boxes of one class."""
+    return item.unit.value == "{findings}"

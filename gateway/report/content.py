@@ -145,28 +145,28 @@ def narrative(content: ReportContent) -> Iterator[str]:
     if content.intended_use:
         yield f"Intended use: {content.intended_use}"
     for measurement in outcome.measurements:
-        yield f"{title(measurement, labels(outcome))}: {number(measurement.value)} {measurement.unit.value}{_doubt(measurement)}"
+        yield f"{title(measurement, outcome)}: {number(measurement.value)} {measurement.unit.value}{_doubt(measurement)}"
     yield from (f"{item.label}: nothing found" for item in outcome.segments if is_empty(item))
 
 
 def _doubt(item: MeasurementResult) -> str:
-    """How sure the model is of a number, where it was asked more than once."""
+    """What is said beside a number: present or absent, of one image alone, and how sure a model is that was asked again."""
+    verdict = "".join(f" ({code.meaning.lower()})" for code in item.verdict)
+    verdict += " (of all images the one with most)" if item.sop_instance_uid else ""
     between = (
         ""
         if item.low is None or item.high is None
         else f" ({number(item.low)} to {number(item.high)} in 90 % of samples)"
     )
-    return f"{between}, confidence {item.confidence}" if item.confidence else between
+    return f"{verdict}{between}, confidence {item.confidence}" if item.confidence else f"{verdict}{between}"
 
 
-def labels(outcome: Outcome) -> dict[int, str]:
-    """Segment number -> its label."""
-    return {item.number: item.label for item in outcome.segments}
-
-
-def title(measurement: MeasurementResult, names: dict[int, str]) -> str:
-    """`Volume of Brain`."""
-    label, name = names.get(measurement.segment or 0, ""), quantity_name(measurement)
+def title(measurement: MeasurementResult, outcome: Outcome) -> str:
+    """`Volume of Brain`, `Long Axis of Lesion 2`."""
+    label = next((item.label for item in outcome.findings if item.number == measurement.finding), "")
+    if measurement.segment is not None:
+        label = next((item.label for item in outcome.segments if item.number == measurement.segment), "")
+    name = quantity_name(measurement)
     return f"{name} of {label}" if label else name
 
 

@@ -24,10 +24,10 @@ from pydantic import ValidationError
 from gateway.domain import refusals
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
-from gateway.domain.messages import Code, MeasurementResult, SegmentResult
+from gateway.domain.messages import Code, FindingResult, MeasurementResult, SegmentResult
 from gateway.hl7.er7 import date, moment, number
 from gateway.report.codes import codings, quantity
-from gateway.report.content import ReportContent, labels, narrative, title
+from gateway.report.content import ReportContent, narrative, title
 from gateway.report.settings import FhirDestination
 
 Resource = dict[str, Any]
@@ -96,7 +96,8 @@ class _Transaction:
         yield self._once("device", self._device(), f"identifier={_URI}|urn:oid:{device}")
         study = self._imaging_study()
         yield self._once("study", study, f"identifier={_UID}|urn:oid:{content.source.study_uid}")
-        findings = [(f"finding-{item.number}", self._finding(item)) for item in content.outcome.segments]
+        findings = [(f"finding-{item.number}", self._segment(item)) for item in content.outcome.segments]
+        findings += [(f"place-{item.number}", self._finding(item)) for item in content.outcome.findings]
         numbers = [
             (f"measurement-{index}", self._measurement(item))
             for index, item in enumerate(content.outcome.measurements, start=1)
@@ -213,7 +214,7 @@ class _Transaction:
         }
         return _filled(found)
 
-    def _observation(self, slot: str, code: Sequence[Code], value: Resource, segment: SegmentResult | None) -> Resource:
+    def _observation(self, slot: str, code: Sequence[Code], value: Resource, site: Resource | None) -> Resource:
         category = Code(value="imaging", scheme="CATEGORY", meaning="Imaging")
         found = {
             "resourceType": "Observation",
@@ -224,7 +225,7 @@ class _Transaction:
             "subject": self._subject,
             "effectiveDateTime": self._study_time(),
             "issued": _instant(self._content.edition.at),
-            "bodySite": _concept(*self._codings(segment.type), text=segment.label) if segment else None,
+            "bodySite": site,
             "device": self._reference("device"),
             "derivedFrom": [self._reference("study")],
             "note": [{"text": flag} for flag in self._content.outcome.flags] or None,
@@ -232,9 +233,26 @@ class _Transaction:
         # What is entered in error keeps no value that somebody could still read.
         return _filled(found | ({} if self._content.kind is ReportKind.CANCELLED else value))
 
-    def _finding(self, item: SegmentResult) -> Resource:
+    def _segment(self, item: SegmentResult) -> Resource:
         value = {"valueCodeableConcept": _concept(*self._codings(_PRESENT if item.voxels else _ABSENT))}
-        return self._observation(f"finding-{item.number}", self._codings(item.type), value, item)
+        return self._observation(f"finding-{item.number}", self._codings(item.type), value, self._structure(item))
+
+    def _structure(self, item: SegmentResult) -> Resource:
+        return _concept(*self._codings(item.type), text=item.label)
+
+    def _finding(self, item: FindingResult) -> Resource:
+        """One thing that was found at a place."""
+        value = {"valueCodeableConcept": _concept(*self._codings(_PRESENT))}
+        found = self._observation(f"place-{item.number}", self._codings(item.name), value, self._site(item))
+        found["code"]["text"] = item.label
+        return found
+
+    def _site(self, item: FindingResult) -> Resource | None:
+        """Where in the body, with its side beside it."""
+        if not item.site:
+            return None
+        words = ", ".join(code.meaning for code in (*item.site, *item.laterality))
+        return _concept(*self._codings(item.site[0]), text=words)
 
     def _codings(self, code: Code) -> tuple[Code, ...]:
         return codings(code, self._profile.code_system)
@@ -243,6 +261,8 @@ class _Transaction:
         outcome = self._content.outcome
         index = outcome.measurements.index(item) + 1
         segment = next((one for one in outcome.segments if one.number == item.segment), None)
+        finding = next((one for one in outcome.findings if one.number == item.finding), None)
+        site = self._structure(segment) if segment else self._site(finding) if finding else None
         try:
             value = float(number(item.value))
         except ValueError:
@@ -250,9 +270,11 @@ class _Transaction:
         if item.unit.scheme != "UCUM":
             raise MessageInvalid(f"the unit of {item.name.meaning} is not UCUM")
         amount = {"value": value, "unit": item.unit.meaning, "system": _SYSTEMS["UCUM"], "code": item.unit.value}
-        concepts = quantity(item, self._profile.code_system)
-        found = self._observation(f"measurement-{index}", concepts, {"valueQuantity": amount}, segment)
-        found["code"]["text"] = title(item, labels(outcome))
+        said: Resource = {"valueQuantity": amount}
+        if item.verdict:
+            said["interpretation"] = [_concept(*self._codings(code)) for code in item.verdict]
+        found = self._observation(f"measurement-{index}", quantity(item, self._profile.code_system), said, site)
+        found["code"]["text"] = title(item, outcome)
         return found
 
     def _refusal(self) -> Resource:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from gateway.domain import refusals
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
-from gateway.domain.messages import Code, MeasurementResult, SegmentResult
+from gateway.domain.messages import Code, FindingResult, MeasurementResult, Outcome, SegmentResult
 from gateway.domain.roles import PDF, TITLES
 from gateway.hl7.er7 import coded, instant, number, segment, text
 from gateway.report.codes import codings, quantity
-from gateway.report.content import ReportContent, labels, narrative, title, viewer_link
+from gateway.report.content import ReportContent, narrative, title, viewer_link
 from gateway.report.segments import study_time, zone
 from gateway.report.settings import Hl7Destination
 
@@ -67,9 +67,12 @@ def _result(content: ReportContent, profile: Hl7Destination) -> Iterator[Fields]
     if content.kind is ReportKind.REFUSED:
         yield _answer(refusals.SUMMARY, refusals.NOT_ATTEMPTED, profile)
         yield from (_answer(refusals.REASON, code, profile) for code in outcome.refusal)
-    yield from (_finding(item, profile) for item in outcome.segments)
-    names = labels(outcome)
-    yield from (_numeric(item, names, profile, flagged=bool(outcome.flags)) for item in outcome.measurements)
+    yield from (_segment(item, profile) for item in outcome.segments)
+    yield from (_finding(item, profile) for item in outcome.findings)
+    for measured in outcome.measurements:
+        yield _numeric(measured, outcome, profile)
+        for verdict in measured.verdict:
+            yield _verdict(measured, verdict, profile)
     if profile.references:
         for item in outcome.objects:
             yield _reference(item.role, item.sop_class_uid, item.sop_instance_uid, profile)
@@ -84,7 +87,7 @@ def _answer(question: Code, answer: Code, profile: Hl7Destination) -> Fields:
     return {2: profile.coded_type, 3: _code(question, profile), 5: _code(answer, profile)}
 
 
-def _finding(item: SegmentResult, profile: Hl7Destination) -> Fields:
+def _segment(item: SegmentResult, profile: Hl7Destination) -> Fields:
     """Whether a structure was found, coded; "not found" is a result too."""
     return {
         2: profile.coded_type,
@@ -94,18 +97,40 @@ def _finding(item: SegmentResult, profile: Hl7Destination) -> Fields:
     }
 
 
-def _numeric(item: MeasurementResult, names: dict[int, str], profile: Hl7Destination, *, flagged: bool) -> Fields:
+def _finding(item: FindingResult, profile: Hl7Destination) -> Fields:
+    """One thing that was found at a place; what is measured on it has the same OBX-4."""
+    return {
+        2: profile.coded_type,
+        3: _code(item.name, profile, item.label),
+        4: item.sub_id,
+        5: _code(_PRESENT, profile),
+    }
+
+
+def _verdict(item: MeasurementResult, verdict: Code, profile: Hl7Destination) -> Fields:
+    """Whether a finding is there, by the model's own threshold."""
+    return {
+        2: profile.coded_type,
+        3: _code(item.name, profile),
+        4: "presence",
+        5: _code(verdict, profile),
+    }
+
+
+def _numeric(item: MeasurementResult, outcome: Outcome, profile: Hl7Destination) -> Fields:
     try:
         value = number(item.value)
     except ValueError:
         raise MessageInvalid(f"{item.name.meaning} is not a finite number") from None
+    subs = [str(item.segment)] if item.segment is not None else []
+    subs += [found.sub_id for found in outcome.findings if found.number == item.finding]
     return {
         2: "NM",
-        3: _coded(quantity(item, profile.code_system), profile, title(item, names)),
-        **({} if item.segment is None else {4: str(item.segment)}),
+        3: _coded(quantity(item, profile.code_system), profile, title(item, outcome)),
+        **({4: subs[0]} if subs else {}),
         5: value,
         6: coded(item.unit.value, item.unit.meaning, item.unit.scheme),
-        8: _doubt(item, flagged) if profile.quality_flags else "",
+        8: _doubt(item, bool(outcome.flags)) if profile.quality_flags else "",
     }
 
 

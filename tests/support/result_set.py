@@ -19,15 +19,19 @@ from gateway.domain.messages import Code, JobOrder, MeasurementResult, ModelIden
 from gateway.domain.roles import ROLES
 from gateway.manifest import Manifest
 from tests.support.series import Change, job_order, write_series
-from workers.encode.measure import measure
+from workers.encode.conclusion import conclude
 from workers.encode.objects import encode
+from workers.infer.answer import Answer
 from workers.infer.output import QuantityMap
+from workers.load.places import Finding
 from workers.load.volume import Volume
 from workers.verify.gate import verify
 
 IDENTITY = ModelIdentity(
     name="two-balls", version="1.2.3", digest="ab" * 32, device_uid="2.25.1234567890", manufacturer="Hilum"
 )
+
+PROVENANCE = {"device": "cpu", "precision": "float32", "seed": "", "torch": "2.13.0"}
 
 
 def code(value: str, scheme: str, meaning: str) -> dict[str, str]:
@@ -139,6 +143,7 @@ class Case:
     requested: tuple[RequestedProcedure, ...] = ()
     extra_roles: tuple[str, ...] = ()  # to write beside the usual ones
     roles: tuple[str, ...] = ()  # to write, and no others; empty: the usual and the extra ones
+    answer: Answer | None = None  # of a model that paints nothing
     mapped: bool = False  # whether the model gives a map too
 
     def maps(self) -> tuple[QuantityMap, ...]:
@@ -233,6 +238,8 @@ class ResultSet:
     objects: tuple[ResultObject, ...]
     maps: tuple[QuantityMap, ...]
     source: Path  # directory of the source series, nothing else in it
+    findings: tuple[Finding, ...] = ()
+    each: tuple[MeasurementResult, ...] = ()
 
     def path(self, role: str) -> Path:
         """The file of a role; the first where there are several."""
@@ -248,7 +255,17 @@ class ResultSet:
 
     def verify(self) -> None:
         """Sends the result set through the gate."""
-        verify(self.objects, self.volume, self.labels, self.measurements, self.manifest, self.order, self.maps)
+        verify(
+            self.objects,
+            self.volume,
+            self.labels,
+            self.measurements,
+            self.manifest,
+            self.order,
+            self.maps,
+            self.findings,
+            self.each,
+        )
 
     def changed(self, role: str, change: Callable[[Dataset], None]) -> ResultSet:
         """The same set with one object (the first of its role) changed on disk, and its description brought up to date."""
@@ -302,18 +319,33 @@ def result_set(
         seed=str(directory.name),
         change=change,
     )
-    volume, labels, contract = volume_of(paths, case), case.labels(), manifest(case.segments, **changes)
+    volume, contract = volume_of(paths, case), manifest(case.segments, **changes)
     order = job_order(paths, directory, directory / "result", job_id=job_id)
     order = dataclasses.replace(order, extra_roles=case.extra_roles, requested=case.requested)
-    maps = case.maps()
-    measurements = measure(labels, volume, contract)
+    answer, maps = case.answer or Answer(labels=case.labels()), case.maps()
+    found = conclude(answer, volume, contract, job_id)
+    objects = encode(
+        volume,
+        answer.labels,
+        found.measurements,
+        contract,
+        IDENTITY,
+        order,
+        maps,
+        found.findings,
+        each=found.each,
+        provenance=PROVENANCE,
+        only=case.roles or None,
+    )
     return ResultSet(
         volume=volume,
-        labels=labels,
-        measurements=measurements,
+        labels=answer.labels,
+        measurements=found.measurements,
         manifest=contract,
         order=order,
-        objects=encode(volume, labels, measurements, contract, IDENTITY, order, maps, only=case.roles or None),
+        objects=objects,
         maps=maps,
         source=directory / "source",
+        findings=found.findings,
+        each=found.each,
     )

@@ -14,8 +14,8 @@ from scipy.spatial import ConvexHull, QhullError
 
 from gateway.domain.messages import MeasurementResult
 from gateway.manifest import Manifest, MeasurementSpec
-from workers.encode.codes import PERCENT
 from workers.load.masks import Labels, Masks
+from workers.load.places import Finding
 from workers.load.volume import Volume
 
 _PER_UNIT = {  # UCUM -> how many mm, mm2 or mm3
@@ -26,51 +26,61 @@ Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
 
-def measure(labels: Labels, volume: Volume, manifest: Manifest) -> tuple[MeasurementResult, ...]:
-    """Every quantity the manifest asks for, in its order and unit; a segment that is not there measures 0.
+def measure(
+    labels: Labels, volume: Volume, manifest: Manifest, findings: Sequence[Finding] = ()
+) -> tuple[MeasurementResult, ...]:
+    """Every quantity the manifest asks for, in its order and unit: of whole segments, then of each lesion.
 
-    ``labels`` are on the volume's grid. Slices that were interpolated over a gap count: the tissue is there although its image
-    is missing. Of what is not there mean and percentile do not exist, and are left out.
+    ``labels`` are on the volume's grid. A segment that is not there measures 0. Slices that were interpolated over a gap count:
+    the tissue is there although its image is missing. Of what is not there mean and percentile do not exist, and are left out.
     """
-    masks = Masks(labels)
+    masks, output = Masks(labels), manifest.output
+    least = {lesion.segment: lesion.smallest for lesion in output.lesions}
     found = []
-    for spec in manifest.output.measurements:
-        value = _value(spec, masks, volume)
-        if value is not None:
-            value /= _PER_UNIT.get(spec.unit.value, 1.0)
-            found.append(
-                MeasurementResult(name=spec.name.code(), value=value, unit=spec.unit.code(), segment=spec.segment)
-            )
+    for spec in output.measurements:
+        if spec.per == "segment":
+            value = _value(spec, masks, volume, least.get(spec.segment, 0.0))
+            if value is not None:
+                found.append(_result(spec, value, segment=spec.segment))
+    for finding in findings:
+        for spec in output.measurements:
+            if spec.per == "lesion" and finding.part is not None and spec.segment == finding.told.segment:
+                mask, place = finding.part.mask, finding.part.place
+                value = _of(spec, mask, volume.voxels[place], volume.affine)
+                found.append(_result(spec, value, finding=finding.told.number))
     return tuple(found)
 
 
-def said(numbers: Sequence[float], manifest: Manifest) -> tuple[MeasurementResult, ...]:
-    """What a classification or regression said of the whole series: probabilities in per cent, numbers in their unit."""
-    output = manifest.output
-    if output.findings:
-        return tuple(
-            MeasurementResult(name=spec.name.code(), value=100 * number, unit=PERCENT, probability=True)
-            for spec, number in zip(output.findings, numbers, strict=True)
-        )
-    return tuple(
-        MeasurementResult(name=value.name.code(), value=number, unit=value.unit.code())
-        for value, number in zip(output.values, numbers, strict=True)
+def _result(
+    spec: MeasurementSpec, value: float, *, segment: int | None = None, finding: int | None = None
+) -> MeasurementResult:
+    value /= _PER_UNIT.get(spec.unit.value, 1.0)
+    return MeasurementResult(
+        name=spec.name.code(), value=value, unit=spec.unit.code(), segment=segment, finding=finding
     )
 
 
-def _value(spec: MeasurementSpec, masks: Masks, volume: Volume) -> float | None:
-    """In mm, mm2, mm3, the images' own unit, or a number."""
+def _value(spec: MeasurementSpec, masks: Masks, volume: Volume, least: float) -> float | None:
+    """Of a whole segment, in mm, mm2, mm3, the images' own unit, or a number; parts under ``least`` mm3 do not count."""
     if spec.kind == "volume":
         return masks.total(spec.segment) * voxel_volume(volume.affine)
     mask = masks.of(spec.segment)
-    if spec.kind in ("mean", "percentile"):
-        values = volume.voxels[mask]
-        if not values.size:
-            return None
-        return float(
-            values.mean(dtype=np.float64) if spec.kind == "mean" else np.percentile(values, spec.percentile or 0.0)
-        )
-    return _OF_MASK[spec.kind](mask, volume.affine)
+    if spec.kind == "count" and least > 0:
+        voxels = np.bincount(lesions(mask)[0].reshape(-1))[1:]
+        return float(np.count_nonzero(voxels * voxel_volume(volume.affine) >= least))
+    if spec.kind in ("mean", "percentile") and not mask.any():
+        return None
+    return _of(spec, mask, volume.voxels, volume.affine)
+
+
+def _of(spec: MeasurementSpec, mask: Mask, voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> float:
+    if spec.kind == "volume":
+        return float(np.count_nonzero(mask)) * voxel_volume(affine)
+    if spec.kind == "mean":
+        return float(voxels[mask].mean(dtype=np.float64))
+    if spec.kind == "percentile":
+        return float(np.percentile(voxels[mask], spec.percentile or 0.0))
+    return _OF_MASK[spec.kind](mask, affine)
 
 
 def voxel_volume(affine: NDArray[np.float64]) -> float:

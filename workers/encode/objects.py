@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from workers.encode.seg_labelmap import build_seg_labelmap
 from workers.encode.source import Source
 from workers.encode.sr import build_sr
 from workers.encode.sr_comprehensive import build_sr_comprehensive, build_sr_data_comprehensive
-from workers.encode.sr_data import build_sr_data
+from workers.encode.sr_data import build_sr_data, is_3d, is_there
+from workers.encode.sr_strict import build_sr_strict
 from workers.infer.output import QuantityMap
 from workers.load.masks import Labels
+from workers.load.places import Finding
 from workers.load.volume import Volume
 
 Builder = Callable[[Source, Sequence[Dataset]], Iterable[Dataset]]
@@ -36,9 +38,12 @@ BUILDERS: dict[str, Builder] = {
     ),
     roles.SEG_ALL_FRAMES: lambda source, _: [build_seg_all_frames(source)] if source.segments else [],
     roles.SR: lambda source, _: [build_sr(source)],
-    roles.SR_DATA: lambda source, _: [build_sr_data(source)] if source.segments else [],
+    roles.SR_STRICT: lambda source, _: [build_sr_strict(source)],
+    roles.SR_DATA: lambda source, _: [build_sr_data(source)] if is_there(source) else [],
     roles.SR_COMPREHENSIVE: lambda source, _: [build_sr_comprehensive(source)],
-    roles.SR_DATA_COMPREHENSIVE: lambda source, _: [build_sr_data_comprehensive(source)] if source.segments else [],
+    roles.SR_DATA_COMPREHENSIVE: lambda source, _: (
+        [build_sr_data_comprehensive(source)] if is_there(source) and not is_3d(source) else []
+    ),
     roles.PM: lambda source, _: [build_pm(source, found) for found in source.maps],
     roles.SC: lambda source, _: build_sc(source),
     roles.PDF: lambda source, _: [build_pdf(source)],
@@ -58,13 +63,16 @@ def encode(
     identity: ModelIdentity,
     order: JobOrder,
     maps: tuple[QuantityMap, ...] = (),
+    findings: tuple[Finding, ...] = (),
     *,
+    each: tuple[MeasurementResult, ...] = (),
+    provenance: Mapping[str, str] | None = None,
     only: Collection[str] | None = None,
 ) -> tuple[ResultObject, ...]:
     """Writes the result set into the order's output directory; the same arguments always give the same bytes.
 
-    ``labels`` and ``maps`` are on the volume's grid. ``only`` names the roles to write; without it, the usual ones
-    and the order's extra ones. Raises ModelOutputInvalid where they do not fit volume or
+    ``labels`` and ``maps`` are on the volume's grid. ``each`` is what was said of single images. ``only`` names the roles
+    to write; without it, the usual ones and the order's extra ones. Raises ModelOutputInvalid where they do not fit volume or
     manifest, InputRefused where no result can be placed on the images.
     """
     source = Source(
@@ -75,6 +83,9 @@ def encode(
         identity=identity,
         order=order,
         maps=maps,
+        findings=findings,
+        each=each,
+        provenance=provenance or {},
     )
     objects: list[ResultObject] = []
     written: list[Dataset] = []

@@ -21,7 +21,7 @@ class Region:
 
     slice: int
     points: Points
-    pixels: int  # inside the outline; 0 where nothing was found and the outline is that of the whole image
+    pixels: float  # inside the outline; 0 where nothing was found and the outline is that of the whole image
 
 
 def key_region(mask: NDArray[np.bool_], candidates: tuple[int, ...]) -> Region:
@@ -32,13 +32,17 @@ def key_region(mask: NDArray[np.bool_], candidates: tuple[int, ...]) -> Region:
     """
     counts = mask[list(candidates)].sum(axis=(1, 2))
     if not counts.any():
-        whole = _outline(np.ones(mask.shape[1:], dtype=bool))
-        return Region(slice=candidates[len(candidates) // 2], points=whole, pixels=0)
+        return whole_image(candidates[len(candidates) // 2], mask.shape[1:])
     index = candidates[int(counts.argmax())]
     part = _largest_part(mask[index])
     while len(points := _outline(part)) > MAX_POINTS:
         part = _larger_half(part)
     return Region(slice=index, points=points, pixels=int(part.sum()))
+
+
+def whole_image(index: int, shape: tuple[int, ...]) -> Region:
+    """The frame of an image: what was looked at."""
+    return Region(slice=index, points=_outline(np.ones(shape, dtype=bool)), pixels=0)
 
 
 def _larger_half(part: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -20,6 +20,8 @@ from highdicom.sr import (
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
     RelationshipTypeValues,
     TextContentItem,
     TrackingIdentifier,
@@ -29,13 +31,15 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 
-from gateway.domain.messages import Code
-from gateway.manifest import SegmentSpec
+from gateway.domain.messages import Code, MeasurementResult
+from gateway.manifest import CodeValue, SegmentSpec
 from workers.encode.codes import (
+    ARTIFICIAL_INTELLIGENCE,
     COMMENT,
     IMAGE_LIBRARY,
     IMAGE_LIBRARY_GROUP,
     IMAGING,
+    PRESENCE,
     PROCEDURES,
     QUALITATIVE_EVALUATIONS,
     REPORT,
@@ -45,8 +49,15 @@ from workers.encode.codes import (
 from workers.encode.equipment import general_equipment, long_string
 from workers.encode.request import ordered_procedures, referenced_requests
 from workers.encode.source import Origin, Source
+from workers.load.places import Finding
 
-Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
+Group = (
+    MeasurementsAndQualitativeEvaluations
+    | PlanarROIMeasurementsAndQualitativeEvaluations
+    | VolumetricROIMeasurementsAndQualitativeEvaluations
+)
+
+_CONDITIONS = ("device", "precision", "seed")
 
 _CONTAINS, _MODIFIES = RelationshipTypeValues.CONTAINS, RelationshipTypeValues.HAS_CONCEPT_MOD
 _LANGUAGE = CodedConcept("en-US", "RFC5646", "English (United States)")  # as highdicom's own
@@ -102,13 +113,32 @@ def tracking(source: Source, spec: SegmentSpec, identifier: str) -> TrackingIden
 
 def description(source: Source, spec: SegmentSpec) -> dict[str, Any]:
     """What was found and by which algorithm (TID 4019), as arguments of a measurement group."""
-    site = None if spec.anatomic_region is None else [FindingSite(concept(spec.anatomic_region))]
     return {
         "finding_category": concept(spec.category),
         "finding_type": concept(spec.type),
-        "finding_sites": site,
+        "finding_sites": sites(spec.anatomic_region, spec.laterality),
         "algorithm_id": algorithm(source),
     }
+
+
+def described(source: Source, finding: Finding) -> dict[str, Any]:
+    """The same of one finding: as the part of its segment, or by its own name."""
+    told = finding.told
+    category = {} if told.segment is None else {"finding_category": concept(source.segments[told.segment - 1].category)}
+    return {
+        **category,
+        "tracking_identifier": TrackingIdentifier(uid=told.tracking_uid, identifier=told.label),
+        "finding_type": concept(told.name),
+        "finding_sites": sites(*told.site, *told.laterality),
+        "algorithm_id": algorithm(source),
+    }
+
+
+def sites(site: Code | CodeValue | None = None, laterality: Code | CodeValue | None = None) -> list[FindingSite] | None:
+    """Where in the body, and on which side."""
+    if site is None:
+        return None
+    return [FindingSite(concept(site), laterality=None if laterality is None else concept(laterality))]
 
 
 def algorithm(source: Origin) -> AlgorithmIdentification:
@@ -116,8 +146,15 @@ def algorithm(source: Origin) -> AlgorithmIdentification:
     return AlgorithmIdentification(
         name=source.identity.name,
         version=source.identity.version,
-        parameters=[f"bundle sha256:{source.identity.digest}"],
+        parameters=[f"bundle sha256:{source.identity.digest}", *_conditions(source)],
+        family=ARTIFICIAL_INTELLIGENCE,
+        manufacturer=source.identity.manufacturer,
     )
+
+
+def _conditions(source: Origin) -> Iterator[str]:
+    """What else decides a number: the way it was computed. All of it stands once among the report's comments."""
+    yield from (f"{name}: {source.provenance[name]}" for name in _CONDITIONS if source.provenance.get(name))
 
 
 def measurements_of(source: Source, spec: SegmentSpec, **arguments: Any) -> list[Measurement]:
@@ -127,6 +164,11 @@ def measurements_of(source: Source, spec: SegmentSpec, **arguments: Any) -> list
         for found in source.measurements
         if found.segment == spec.number
     ]
+
+
+def presence(said: MeasurementResult) -> list[QualitativeEvaluation] | None:
+    """Whether a finding is present, where the manifest says from which probability it is."""
+    return [QualitativeEvaluation(PRESENCE, concept(code)) for code in said.verdict] or None
 
 
 def numeric(name: Code, value: float, unit: Code, **arguments: Any) -> Measurement:
@@ -209,3 +251,6 @@ def _statements(source: Origin) -> Iterator[str]:
     yield "AI result, not verified by a physician."
     yield f"Intended use: {source.manifest.intended_use.strip()}"
     yield from source.remarks
+    if source.provenance:
+        told = "; ".join(f"{name}: {value}" for name, value in source.provenance.items() if value)
+        yield f"How it was computed: {told}."

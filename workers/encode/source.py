@@ -6,7 +6,8 @@ import copy
 import datetime
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,7 @@ from gateway.domain.messages import JobOrder, MeasurementResult, ModelIdentity
 from gateway.manifest import Manifest, SegmentSpec
 from workers.infer.output import QuantityMap
 from workers.load.masks import Labels, Masks
+from workers.load.places import Finding
 from workers.load.volume import Volume
 
 _OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # PS3.3 C.12.1.1.8
@@ -32,6 +34,7 @@ class Origin:
     manifest: Manifest
     identity: ModelIdentity
     order: JobOrder
+    provenance: Mapping[str, str] = field(default_factory=dict)  # what decided the numbers beside images and bundle
 
     @property
     def first(self) -> Dataset:
@@ -71,6 +74,8 @@ class Source(Origin):
     labels: Labels
     measurements: tuple[MeasurementResult, ...]
     maps: tuple[QuantityMap, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    each: tuple[MeasurementResult, ...] = ()  # what was said of each image
 
     def __post_init__(self) -> None:
         for shape in (self.masks.shape, *(found.values.shape for found in self.maps)):
@@ -143,6 +148,25 @@ class Source(Origin):
         """The segments, numbered 1..N."""
         return self.manifest.output.segments
 
+    @property
+    def statements(self) -> tuple[MeasurementResult, ...]:
+        """The numbers that are about all images, or one, and not about a segment or a finding."""
+        return tuple(one for one in self.measurements if one.segment is None and one.finding is None)
+
+    def of_finding(self, number: int) -> tuple[MeasurementResult, ...]:
+        """The numbers of one finding."""
+        return tuple(one for one in self.measurements if one.finding == number)
+
+    def slice_of(self, said: MeasurementResult) -> int:
+        """The slice that a number is about; the middle one where it is about all of them."""
+        for index in self.real_slices:
+            if said.sop_instance_uid and (said.sop_instance_uid, said.frame_number) == (
+                str(self.reference_of(index).SOPInstanceUID),
+                self.volume.frame_number(index),
+            ):
+                return index
+        return self.real_slices[len(self.real_slices) // 2]
+
     def tracking_uid(self, segment: int) -> str:
         """The same in every object that speaks of the segment."""
         return self.uid("tracking", str(segment))
@@ -152,6 +176,8 @@ class Source(Origin):
         """What a reader of the result must know, each one sentence."""
         found = dict.fromkeys((*self.order.flags, *self.volume.flags))  # in order, each once
         absent = [spec.label for spec in self.segments if not self.masks.total(spec.number)]
+        if self.manifest.output.kind == "detection":
+            absent = [total.name.meaning for total in self.statements if not total.value]
         return (*found, *(f"Nothing found: {label}." for label in absent))
 
 

@@ -2,79 +2,121 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+
 from highdicom.sr import (
     Comprehensive3DSR,
     CoordinatesForMeasurement,
-    FindingSite,
     GraphicTypeValues,
     MeasurementsAndQualitativeEvaluations,
     SourceImageForRegion,
     TrackingIdentifier,
 )
 
+from gateway.domain.messages import MeasurementResult
 from gateway.manifest import SegmentSpec
-from workers.encode.codes import AREA, CERTAINTY, SQUARE_MILLIMETER, concept
-from workers.encode.outline import Region, key_region
-from workers.encode.report import algorithm, build_report, description, measurements_of, numeric, tracking
+from workers.encode.codes import AREA, CERTAINTY, QUANTITY, SQUARE_MILLIMETER, concept
+from workers.encode.outline import Region, key_region, whole_image
+from workers.encode.report import (
+    algorithm,
+    build_report,
+    described,
+    description,
+    measurements_of,
+    numeric,
+    presence,
+    sites,
+    tracking,
+)
+from workers.encode.section import area, is_rectangle, section
 from workers.encode.source import Source
+from workers.load.places import Finding
 
 SERIES_NUMBER = 9002
-_FREEHAND = "Cornerstone3DTools@^0.1.0:PlanarFreehandROI"
+SCOPES = {"study": "whole study", "series": "whole series", "image": "of all images the one with most"}
+_FREEHAND = "PlanarFreehandROI"
 
 
 def build_sr(source: Source) -> Comprehensive3DSR:
-    """One TID 1501 group for each segment, with a 2D outline on its key slice below every number.
+    """One TID 1501 group for each segment and each finding, with a 2D outline on its key slice below every number.
 
     OHIF opens groups of this shape only: one number without coordinates of its own blanks the whole report there. The
     outline says where to look; the full extent of a segment is in the segmentation.
     """
+    groups = [
+        *(_segment(source, spec) for spec in source.segments),
+        *(_finding(source, finding) for finding in source.findings),
+        *(_statement(source, index, said) for index, said in enumerate(source.statements, start=1)),
+    ]
     return build_report(
         source,
         "sr",
-        [*(_group(source, spec) for spec in source.segments), *_statements(source)],
+        groups,
         series_number=SERIES_NUMBER,
         description=f"AI {source.manifest.title} measurements (not verified)",
     )
 
 
-def _group(source: Source, spec: SegmentSpec) -> MeasurementsAndQualitativeEvaluations:
+def _segment(source: Source, spec: SegmentSpec) -> MeasurementsAndQualitativeEvaluations:
     region = key_region(source.masks.of(spec.number), source.real_slices)
     places = [_coordinates(source, region)]
-    area = numeric(AREA, _area(source, region), SQUARE_MILLIMETER, referenced_coordinates=places)
+    size = numeric(AREA, _area(source, region), SQUARE_MILLIMETER, referenced_coordinates=places)
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking(source, spec, _identifier(spec, region)),
-        # Area comes first: OHIF takes a freehand outline's first number for its area.
-        measurements=[area, *measurements_of(source, spec, referenced_coordinates=places)],
+        tracking_identifier=tracking(source, spec, _identifier(spec.label, region)),
+        # Area comes first: OHIF takes an outline's first number for its area.
+        measurements=[size, *measurements_of(source, spec, referenced_coordinates=places)],
         **description(source, spec),
     )
 
 
-def _statements(source: Source) -> list[MeasurementsAndQualitativeEvaluations]:
-    """One group for each number that is about the whole series: a probability with its finding, or a value.
+def _finding(source: Source, finding: Finding) -> MeasurementsAndQualitativeEvaluations:
+    region = region_of(source, finding)
+    places = [_coordinates(source, region)]
+    size = numeric(AREA, _area(source, region), SQUARE_MILLIMETER, referenced_coordinates=places)
+    said = [
+        numeric(one.name, one.value, one.unit, referenced_coordinates=places)
+        for one in source.of_finding(finding.told.number)
+    ]
+    identifier = TrackingIdentifier(
+        uid=finding.told.tracking_uid, identifier=_identifier(finding.told.label, region, _tool(finding, region))
+    )
+    return MeasurementsAndQualitativeEvaluations(
+        **{**described(source, finding), "tracking_identifier": identifier}, measurements=[size, *said]
+    )
 
-    Each stands on the frame of the middle image, since OHIF opens no number without coordinates.
+
+def _statement(source: Source, index: int, said: MeasurementResult) -> MeasurementsAndQualitativeEvaluations:
+    """A number about all images, or one: how certain a finding is, how often it was found, or a value.
+
+    It stands on the frame of its image, or the middle one, since OHIF opens no number without coordinates.
     """
-    nothing = np.zeros(source.masks.shape, bool)
-    places = [_coordinates(source, key_region(nothing, source.real_slices))]
-    sites = {finding.name.value: finding.site for finding in source.manifest.output.findings}
-    groups = []
-    for index, found in enumerate((one for one in source.measurements if one.segment is None), start=1):
-        finding = found.name.value in sites
-        site = sites.get(found.name.value)
-        name = CERTAINTY if finding else found.name
-        groups.append(
-            MeasurementsAndQualitativeEvaluations(
-                tracking_identifier=TrackingIdentifier(
-                    uid=source.uid("tracking", "number", str(index)), identifier=f"{found.name.meaning}, whole series"
-                ),
-                measurements=[numeric(name, found.value, found.unit, referenced_coordinates=places)],
-                finding_type=concept(found.name),
-                finding_sites=None if site is None else [FindingSite(concept(site))],
-                algorithm_id=algorithm(source),
-            )
-        )
-    return groups
+    places = [_coordinates(source, whole_image(source.slice_of(said), source.masks.shape[1:]))]
+    output = source.manifest.output
+    spec = next((one for one in output.findings if one.name.value == said.name.value), None)
+    name = said.name if spec is None else QUANTITY if output.kind == "detection" else CERTAINTY
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=source.uid("tracking", "number", str(index)), identifier=f"{said.name.meaning}, {SCOPES[output.scope]}"
+        ),
+        measurements=[numeric(name, said.value, said.unit, referenced_coordinates=places)],
+        qualitative_evaluations=presence(said),
+        finding_type=concept(said.name),
+        finding_sites=None if spec is None else sites(spec.site, spec.laterality),
+        algorithm_id=algorithm(source),
+    )
+
+
+def region_of(source: Source, finding: Finding) -> Region:
+    """Outline of a finding on its image; the frame of the image where nothing of it shows there."""
+    rows, columns = source.masks.shape[1:]
+    if finding.part is not None:
+        region = key_region(finding.part.on(finding.slice, (rows, columns))[None], (0,))
+        return replace(region, slice=finding.slice)
+    assert finding.box is not None  # noqa: S101
+    points = section(finding.box, source.volume.affine, finding.slice, rows, columns)
+    if not len(points):
+        return whole_image(finding.slice, (rows, columns))
+    return Region(slice=finding.slice, points=points, pixels=area(points))
 
 
 def _coordinates(source: Source, region: Region) -> CoordinatesForMeasurement:
@@ -90,12 +132,18 @@ def _coordinates(source: Source, region: Region) -> CoordinatesForMeasurement:
     )
 
 
-def _identifier(spec: SegmentSpec, region: Region) -> str:
-    """Outlines become editable in OHIF by this name of its tool; the frame of an image where nothing was found must not."""
-    return f"{_FREEHAND}:{spec.label}" if region.pixels else f"{spec.label}, nothing found"
+def _tool(finding: Finding, region: Region) -> str:
+    return "RectangleROI" if finding.box is not None and is_rectangle(region.points) else _FREEHAND
+
+
+def _identifier(label: str, region: Region, tool: str = _FREEHAND) -> str:
+    """Outlines become editable in OHIF by the names of its tools; the frame of an image where nothing was found must not."""
+    if not region.pixels:
+        return f"{label}, nothing found"
+    return f"Cornerstone3DTools@^0.1.0:{tool}:{label}"
 
 
 def _area(source: Source, region: Region) -> float:
-    """Area in mm2 of the outlined part of the segment."""
+    """Area in mm2 of what is outlined."""
     _, between_rows, between_columns = source.volume.spacing
     return region.pixels * between_rows * between_columns

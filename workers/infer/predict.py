@@ -45,7 +45,10 @@ def infer_numbers(model: Model, volume: Volume) -> tuple[float, ...]:
     """
     upright = straighten(volume)
     output = model.manifest.output
-    prediction = _predict(model, volume if upright is None else upright.volume, axes=1)
+    return _numbers(_predict(model, volume if upright is None else upright.volume, axes=1), output)
+
+
+def _numbers(prediction: Any, output: Output) -> tuple[float, ...]:
     numbers = np.asarray(prediction.as_tensor() if isinstance(prediction, MetaTensor) else prediction, np.float64)
     if numbers.size != len(output.findings) + len(output.values):
         raise ModelOutputInvalid(
@@ -58,6 +61,40 @@ def infer_numbers(model: Model, volume: Volume) -> tuple[float, ...]:
     return tuple(numbers.reshape(-1).tolist())
 
 
+def infer_each(model: Model, volume: Volume) -> tuple[tuple[float, ...], ...]:
+    """The same for a model that sees one image at a time, (1, rows, columns): its numbers for each slice, in their order.
+
+    Raises ModelOutputInvalid as `infer_numbers` does, and where preprocessing changes how many slices there are.
+    """
+    output = model.manifest.output
+    with torch.inference_mode():
+        data = prepared(model, volume)
+        images = data["image"]
+        answers = [_one(model, data, images[:, number]) for number in range(images.shape[1])]
+    of_slice = dict(zip(slices_of(images, volume), answers, strict=True))
+    if sorted(of_slice) != list(range(len(volume.voxels))):
+        raise ModelOutputInvalid("preprocessing changed which images there are", code="output_shape")
+    return tuple(_numbers(of_slice[index], output) for index in sorted(of_slice))
+
+
+def slices_of(images: Any, volume: Volume) -> list[int]:
+    """For each image of (channels, images, rows, columns) the index of its slice in the volume, by geometry.
+
+    Preprocessing may turn a stack upside down, or crop it.
+    """
+    if not isinstance(images, MetaTensor):
+        return list(range(images.shape[1]))
+    to_volume = np.linalg.inv(volume.affine) @ LPS_TO_RAS @ np.asarray(images.affine, np.float64)
+    middle = (np.array(images.shape[2:]) - 1) / 2
+    return [round(float((to_volume @ [number, *middle, 1.0])[0])) for number in range(images.shape[1])]
+
+
+def _one(model: Model, data: Any, image: Any) -> Any:
+    plain = image.as_tensor() if isinstance(image, MetaTensor) else image
+    answer = _checked(model.inferer(inputs=plain[None].to(model.device), network=model.network), 1)[0].cpu()
+    return model.postprocess({**data, "image": image, "pred": MetaTensor(answer)})["pred"]
+
+
 def _infer(model: Model, volume: Volume) -> Labels:
     return _labels(_predict(model, volume, axes=4), volume, model.manifest.output)
 
@@ -65,7 +102,7 @@ def _infer(model: Model, volume: Volume) -> Labels:
 def _predict(model: Model, volume: Volume, *, axes: int) -> Any:
     """`pred` after the bundle's postprocessing; of at least so many axes when it leaves the network, batch included."""
     with torch.inference_mode():
-        data = _prepared(model, volume)
+        data = prepared(model, volume)
         # The network sees no geometry: a plain tensor, in the layout its weights have.
         batch = _layout(data["image"].as_tensor()[None].to(model.device))
         model.notes.clear()
@@ -74,10 +111,10 @@ def _predict(model: Model, volume: Volume, *, axes: int) -> Any:
         return model.postprocess(data)["pred"]
 
 
-def _prepared(model: Model, volume: Volume) -> dict[str, Any]:
+def prepared(model: Model, volume: Volume) -> dict[str, Any]:
     """What the bundle's preprocessing makes of the images; its transforms may refuse them by InputRefused."""
     try:
-        return model.preprocess({"image": _image(volume)})
+        return model.preprocess({"image": image_of(volume)})
     except RuntimeError as error:  # how MONAI wraps what a transform raises
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputRefused):
@@ -88,7 +125,7 @@ def _prepared(model: Model, volume: Volume) -> dict[str, Any]:
         raise InputRefused(cause.message[:200], code=code) from error
 
 
-def _image(volume: Volume) -> MetaTensor:
+def image_of(volume: Volume) -> MetaTensor:
     """One channel, axes (slice, row, column) as they are: MONAI's affine goes from index to RAS, whatever the axes."""
     voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
     affine = torch.from_numpy(LPS_TO_RAS @ volume.affine)

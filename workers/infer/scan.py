@@ -58,6 +58,7 @@ _FORBIDDEN_PLACES = (
     "monai.utils.run_cmd",
     "monai.utils.dist",
 )
+_ALLOWED_PLACES = tuple(f"monai.apps.detection.{part}" for part in ("networks", "transforms", "utils"))
 _OS = ("os.path", "os.sep", "os.cpu_count", "os.environ.get")
 _RISKY_IMPORTS = {"subprocess", "socket", "ctypes", "multiprocessing", "pickle", "shutil", "requests", "urllib", "http"}
 _RISKY_IMPORTS |= {
@@ -143,8 +144,10 @@ def _target(name: str, place: str, own: set[str]) -> Iterator[Finding]:
 
 
 def _is_forbidden(name: str) -> bool:
-    if any(name == place or name.startswith(f"{place}.") for place in _FORBIDDEN_PLACES):
+    if "optional_import" in name.split("."):  # wherever it is imported to
         return True
+    if any(name == place or name.startswith(f"{place}.") for place in _FORBIDDEN_PLACES):
+        return not name.startswith(_ALLOWED_PLACES)
     if name.startswith("os."):
         return not any(name == place or name.startswith(f"{place}.") for place in _OS)
     return "__" in name

@@ -30,6 +30,7 @@ from gateway.domain.messages import JobOrder, MeasurementResult, ResultObject
 from gateway.manifest import Manifest
 from workers.infer.output import QuantityMap
 from workers.load.masks import Labels, Masks
+from workers.load.places import Finding
 from workers.load.volume import Volume
 
 SOP_CLASSES = {
@@ -37,6 +38,7 @@ SOP_CLASSES = {
     roles.SEG_LABELMAP: "1.2.840.10008.5.1.4.1.1.66.7",  # newer than pydicom's dictionary
     roles.SEG_ALL_FRAMES: SegmentationStorage,
     roles.SR: Comprehensive3DSRStorage,
+    roles.SR_STRICT: Comprehensive3DSRStorage,
     roles.SR_DATA: Comprehensive3DSRStorage,
     roles.SR_COMPREHENSIVE: ComprehensiveSRStorage,
     roles.SR_DATA_COMPREHENSIVE: ComprehensiveSRStorage,
@@ -75,6 +77,13 @@ class Evidence:
     manifest: Manifest
     order: JobOrder
     maps: tuple[QuantityMap, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    each: tuple[MeasurementResult, ...] = ()
+
+    @property
+    def statements(self) -> list[MeasurementResult]:
+        """The numbers that are of no segment and no finding."""
+        return [one for one in self.measurements if one.segment is None and one.finding is None]
 
     @cached_property
     def masks(self) -> Masks:

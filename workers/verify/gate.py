@@ -16,8 +16,9 @@ from gateway.domain.messages import JobOrder, MeasurementResult, ResultObject
 from gateway.manifest import Manifest
 from workers.infer.output import QuantityMap
 from workers.load.masks import Labels
+from workers.load.places import Finding
 from workers.load.volume import Volume
-from workers.verify import documents, geometry, identity, numbers, outlines, references, report, segments
+from workers.verify import documents, findings, geometry, identity, numbers, outlines, references, report, segments
 from workers.verify.evidence import Evidence, Result, read
 from workers.verify.maps import check_map
 
@@ -33,13 +34,22 @@ def verify(
     manifest: Manifest,
     order: JobOrder,
     maps: tuple[QuantityMap, ...] = (),
+    found: tuple[Finding, ...] = (),
+    each: tuple[MeasurementResult, ...] = (),
 ) -> None:
     """Judges every object of a result set against the images, the model's output and the manifest.
 
     Raises GateRefused at the first rule that is broken; its message names the object and the rule, and no patient.
     """
     evidence = Evidence(
-        volume=volume, labels=labels, measurements=measurements, manifest=manifest, order=order, maps=maps
+        volume=volume,
+        labels=labels,
+        measurements=measurements,
+        manifest=manifest,
+        order=order,
+        maps=maps,
+        findings=found,
+        each=each,
     )
     _check_input(evidence)
     results = [read(described, Path(order.output_dir)) for described in objects]
@@ -52,9 +62,9 @@ def verify(
         segment_of = {str(item.TrackingUID): int(item.SegmentNumber) for item in segmentation.dataset.SegmentSequence}
     for result in results:
         _check_kind(result, evidence, results, segment_of)
-    for result, found in zip((result for result in results if result.role == roles.PM), maps, strict=True):
+    for result, given in zip((result for result in results if result.role == roles.PM), maps, strict=True):
         _check_frames(result, evidence)
-        check_map(result, evidence, found)
+        check_map(result, evidence, given)
     numbers.check_plausible(evidence)
 
 
@@ -75,6 +85,7 @@ def _check_set(results: Sequence[Result], evidence: Evidence) -> None:
 def _check_input(evidence: Evidence) -> None:
     identity.check_images_agree(evidence)
     geometry.check_stack(evidence)
+    findings.check_findings(evidence)
     numbers.check_measurements(evidence)
 
 
@@ -137,13 +148,18 @@ def _check_report(result: Result, evidence: Evidence, segment_of: dict[str, int]
     report.check_document(result, evidence)
     references.check_predecessor(result, evidence)
     references.check_evidence(result, evidence, _series_of(results))
-    if not evidence.manifest.output.segments:
-        report.check_statements(result, evidence)
+    found = report.split(result, evidence, segment_of)
+    report.check_groups(result, evidence, found)
+    report.check_numbers(result, evidence, found)
+    if result.role in (roles.SR, roles.SR_COMPREHENSIVE):
+        report.check_statements(result, evidence, found.others)
+        outlines.check_outlines(result, evidence, found.segments)
+        findings.check_outlines(result, evidence, found.findings)
         return
-    report.check_groups(result, evidence, segment_of)
-    report.check_numbers(result, evidence, segment_of)
-    if result.kind == roles.SR:
-        outlines.check_outlines(result, evidence, segment_of)
-        return
-    (segmentation,) = (one for one in results if one.role == roles.SEG)
-    report.check_segment_references(result, segmentation, segment_of)
+    outlined = report.outlined(found.others) if result.role == roles.SR_STRICT else []
+    report.check_data(result, evidence, [group for group in found.others if group not in outlined])
+    if result.role == roles.SR_STRICT:
+        outlines.check_regions(result, evidence, outlined)
+    findings.check_places(result, evidence, found.findings)
+    for segmentation in (one for one in results if one.role == roles.SEG):
+        report.check_segment_references(result, segmentation, found.segments)

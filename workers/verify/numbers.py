@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.domain.errors import GateRefused
 from gateway.domain.messages import MeasurementResult
@@ -13,6 +15,7 @@ from workers.verify.evidence import Evidence
 
 _MM = {"mm3": 1.0, "mL": 1e3, "ml": 1e3, "cm3": 1e3, "mm": 1.0, "cm": 10.0, "mm2": 1.0, "cm2": 100.0}  # UCUM
 _OF_VALUES = ("mean", "percentile")
+_PRESENT, _ABSENT = "52101004", "2667000"  # SCT
 
 
 def check_measurements(evidence: Evidence) -> None:
@@ -20,11 +23,15 @@ def check_measurements(evidence: Evidence) -> None:
 
     What can be counted is counted again; a diameter or a surface must be one that its segment can have.
     """
-    if evidence.manifest.output.kind != "segmentation":
+    kind = evidence.manifest.output.kind
+    if kind == "detection":
+        _check_detections(evidence)
+        return
+    if kind != "segmentation":
         _check_statements(evidence)
         return
     for spec, result in _pairs(evidence):
-        if not _agrees(spec, result.value * _MM.get(spec.unit.value, 1.0), evidence):
+        if not _agrees(spec, result.value * _MM.get(spec.unit.value, 1.0), result.finding, evidence):
             raise GateRefused(f"measurements: {spec.name.meaning} does not follow from the labels", code="measurements")
 
 
@@ -35,88 +42,168 @@ def check_plausible(evidence: Evidence) -> None:
     for spec, result in pairs:
         if spec.plausible is not None and not spec.plausible.holds(result.value):
             unit = spec.unit.value
-            segment = evidence.manifest.output.segments[result.segment - 1].label + ": " if result.segment else ""
             raise GateRefused(
-                f"{segment}{spec.name.meaning} is {result.value:.6g} {unit}, outside the plausible range of "
+                f"{_owner(result, evidence)}{spec.name.meaning} is {result.value:.6g} {unit}, outside the plausible range of "
                 f"{spec.plausible.min:g} to {spec.plausible.max:g} {unit}; the image may be out of scope for the model",
                 code="implausible",
             )
 
 
+def _owner(result: MeasurementResult, evidence: Evidence) -> str:
+    if result.finding:
+        return f"{evidence.findings[result.finding - 1].told.label}: "
+    return f"{evidence.manifest.output.segments[result.segment - 1].label}: " if result.segment else ""
+
+
 def _check_statements(evidence: Evidence) -> None:
-    """As many numbers as the manifest names, by their names; a probability is one."""
+    """As many numbers as the manifest names, by their names; a probability is one. Of single images, the largest of each."""
     output = evidence.manifest.output
     asked = [(spec.name.value, "%") for spec in output.findings] + [
         (value.name.value, value.unit.value) for value in output.values
     ]
     if [(result.name.value, result.unit.value) for result in evidence.measurements] != asked:
         raise GateRefused("measurements: not those that the manifest asks for", code="measurements")
-    if not all(math.isfinite(result.value) for result in evidence.measurements) or (
-        output.findings and not all(0 <= result.value <= 100 for result in evidence.measurements)
+    every = (*evidence.measurements, *evidence.each)
+    if not all(math.isfinite(result.value) for result in every) or (
+        output.findings and not all(0 <= result.value <= 100 for result in every)
     ):
         raise GateRefused("measurements: a probability is none", code="measurements")
+    for result, spec in zip(evidence.measurements, output.findings, strict=False):
+        present = spec.threshold is not None and result.value >= 100 * spec.threshold
+        verdict = [] if spec.threshold is None else [_PRESENT if present else _ABSENT]
+        if [code.value for code in result.verdict] != verdict:
+            raise GateRefused("measurements: a finding is present, or not, against its threshold", code="measurements")
+    if output.scope == "image":
+        _check_each(evidence)
+
+
+def _check_each(evidence: Evidence) -> None:
+    images = len(evidence.slice_of)
+    for result in evidence.measurements:
+        each = [one for one in evidence.each if one.name == result.name]
+        if len({(one.sop_instance_uid, one.frame_number) for one in each}) != images or len(each) != images:
+            raise GateRefused("measurements: not one number for each image", code="measurements")
+        if result not in each or result.value < max(one.value for one in each):
+            raise GateRefused("measurements: not the largest of all images", code="measurements")
+
+
+def _check_detections(evidence: Evidence) -> None:
+    """How many of each class, then of each box its certainty and extents along the images' axes."""
+    specs, settings = evidence.manifest.output.findings, evidence.manifest.output.boxes
+    totals, listed = evidence.statements, evidence.findings
+    if [total.name for total in totals] != [spec.name.code() for spec in specs]:
+        raise GateRefused("measurements: not one count for each class", code="measurements")
+    for label, total in enumerate(totals):
+        here = sum(one.box is not None and one.box.label == label for one in listed)
+        cut_off = settings is not None and len(listed) >= settings.most
+        if total.value != int(total.value) or total.value < here or (total.value > here and not cut_off):
+            raise GateRefused("measurements: a count is not that of the boxes", code="measurements")
+    for one in listed:
+        if one.box is None:
+            continue
+        index = (np.linalg.inv(evidence.volume.affine) @ np.column_stack([one.box.corners, np.ones(8)]).T)[:3]
+        depth, height, width = (np.ptp(index, axis=1) * evidence.volume.spacing).tolist()
+        expected = [100 * one.box.score, *([depth] if one.box.slice is None else []), height, width]
+        found = [result.value for result in evidence.measurements if result.finding == one.told.number]
+        if len(found) != len(expected) or not all(map(_close, found, expected)):
+            raise GateRefused(f"measurements: not those of box {one.told.number}", code="measurements")
+
+
+@dataclass(frozen=True)
+class _Region:
+    """What a number was measured on."""
+
+    mask: NDArray[np.bool_]
+    values: NDArray[np.float32]  # of the images, on the same grid
 
 
 def _pairs(evidence: Evidence) -> list[tuple[MeasurementSpec, MeasurementResult]]:
     """What was asked beside what was measured; nothing has the mean of nothing."""
-    if evidence.manifest.output.kind != "segmentation":
+    output = evidence.manifest.output
+    if output.kind != "segmentation":
         return []
-    asked = [
-        spec
-        for spec in evidence.manifest.output.measurements
-        if spec.kind not in _OF_VALUES or evidence.masks.total(spec.segment)
+    asked: list[tuple[MeasurementSpec, int | None]] = [
+        (spec, None)
+        for spec in output.measurements
+        if spec.per == "segment" and (spec.kind not in _OF_VALUES or evidence.masks.total(spec.segment))
     ]
-    if [_key(spec) for spec in asked] != [_key(result) for result in evidence.measurements]:
+    asked += [
+        (spec, finding.told.number)
+        for finding in evidence.findings
+        for spec in output.measurements
+        if spec.per == "lesion" and spec.segment == finding.told.segment
+    ]
+    if [_asked_key(*one) for one in asked] != [_key(result) for result in evidence.measurements]:
         raise GateRefused("measurements: not those that the manifest asks for", code="measurements")
-    return list(zip(asked, evidence.measurements, strict=True))
+    return [(spec, result) for (spec, _), result in zip(asked, evidence.measurements, strict=True)]
 
 
-def _key(item: MeasurementSpec | MeasurementResult) -> tuple[str, str, str, int | None]:
-    return item.name.value, item.name.scheme, item.unit.value, item.segment
+def _region(spec: MeasurementSpec, finding: int | None, evidence: Evidence) -> _Region:
+    if finding is None:
+        return _Region(evidence.masks.of(spec.segment), evidence.volume.voxels)
+    part = evidence.findings[finding - 1].part
+    assert part is not None  # noqa: S101
+    return _Region(part.mask, evidence.volume.voxels[part.place])
 
 
-def _agrees(spec: MeasurementSpec, value: float, evidence: Evidence) -> bool:
+_Key = tuple[str, str, str, int | None, int | None]
+
+
+def _asked_key(spec: MeasurementSpec, finding: int | None) -> _Key:
+    return spec.name.value, spec.name.scheme, spec.unit.value, spec.segment if finding is None else None, finding
+
+
+def _key(item: MeasurementResult) -> _Key:
+    return item.name.value, item.name.scheme, item.unit.value, item.segment, item.finding
+
+
+def _agrees(spec: MeasurementSpec, value: float, finding: int | None, evidence: Evidence) -> bool:
     """``value`` in mm, mm2, mm3 or the images' own unit."""
+    if spec.kind == "volume" and finding is None:  # of a hundred organs, counted once
+        return _close(value, evidence.masks.total(spec.segment) * _voxel(evidence))
+    region = _region(spec, finding, evidence)
+    voxels = int(np.count_nonzero(region.mask))
     if spec.kind == "volume":
-        return _close(value, _volume(spec.segment, evidence))
+        return _close(value, voxels * _voxel(evidence))
     if spec.kind in _OF_VALUES:
-        values = np.sort(evidence.volume.voxels[evidence.masks.of(spec.segment)].astype(np.float64))
+        values = np.sort(region.values[region.mask].astype(np.float64))
         if spec.kind == "mean":
             return _close(value, math.fsum(values.tolist()) / len(values), 1e-4)
         at = (spec.percentile or 0) / 100 * (len(values) - 1)
         return bool(values[math.floor(at)] - 1e-3 <= value <= values[math.ceil(at)] + 1e-3)
-    if not evidence.masks.total(spec.segment):
+    if not voxels:
         return value == 0
     if spec.kind == "count":
-        return 1 <= value <= evidence.masks.total(spec.segment) and value == int(value)
-    low, high = _surfaces(spec.segment, evidence) if spec.kind == "surface" else _lengths(spec, evidence)
+        least = 0 if any(one.segment == spec.segment for one in evidence.manifest.output.lesions) else 1
+        return least <= value <= voxels and value == int(value)
+    low, high = _surfaces(region.mask, evidence) if spec.kind == "surface" else _lengths(region.mask, evidence)
     return low <= value <= high
 
 
-def _lengths(spec: MeasurementSpec, evidence: Evidence) -> tuple[float, float]:
+def _lengths(mask: NDArray[np.bool_], evidence: Evidence) -> tuple[float, float]:
     """Of the pixel's shorter side, to the diagonal of the box around the segment in a slice."""
-    rows, columns = np.nonzero(evidence.masks.of(spec.segment).any(axis=0))
+    rows, columns = np.nonzero(mask.any(axis=0))
     _, down, right = evidence.volume.spacing
     diagonal = math.hypot((np.ptp(rows) + 1) * down, (np.ptp(columns) + 1) * right)
     return min(down, right) * (1 - 1e-9), diagonal * (1 + 1e-9)
 
 
-def _surfaces(segment: int, evidence: Evidence) -> tuple[float, float]:
+def _surfaces(mask: NDArray[np.bool_], evidence: Evidence) -> tuple[float, float]:
     """Half of that of a ball of the same volume (no body has less; small ones are rounded), to all faces of its voxels."""
-    ball = math.pi ** (1 / 3) * (6 * _volume(segment, evidence)) ** (2 / 3)
-    mask = np.pad(evidence.masks.of(segment), 1)
+    ball = math.pi ** (1 / 3) * (6 * np.count_nonzero(mask) * _voxel(evidence)) ** (2 / 3)
+    padded = np.pad(mask, 1)
     slices, rows, columns = evidence.volume.affine[:3, :3].T
     faces = sum(
-        int(np.count_nonzero(np.diff(mask.view(np.int8), axis=axis))) * float(np.linalg.norm(np.cross(one, other)))
+        int(np.count_nonzero(np.diff(padded.view(np.int8), axis=axis))) * float(np.linalg.norm(np.cross(one, other)))
         for axis, (one, other) in enumerate(((rows, columns), (slices, columns), (slices, rows)))
     )
     return 0.5 * ball, faces * 1.05
 
 
-def _volume(segment: int, evidence: Evidence) -> float:
-    """The triple product of the three index steps, for each voxel."""
+def _voxel(evidence: Evidence) -> float:
+    """mm3 of one voxel: the triple product of the three index steps."""
     slices, rows, columns = evidence.volume.affine[:3, :3].T
-    return evidence.masks.total(segment) * abs(float(np.dot(slices, np.cross(rows, columns))))
+    return abs(float(np.dot(slices, np.cross(rows, columns))))
 
 
 def _close(one: float, other: float, relative: float = 1e-6) -> bool:

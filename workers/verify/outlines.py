@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,27 +12,51 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from workers.verify.evidence import Evidence, Result
-from workers.verify.report import groups, is_area, numbers, tracking_uid, value_of
+from workers.verify.report import is_area, numbers, value_of
+
+_ROUNDED = 1e-3  # pixels; coordinates are 4 byte numbers
 
 
-def check_outlines(result: Result, evidence: Evidence, segment_of: dict[str, int]) -> None:
-    """Every number has one closed 2D outline on an image of the input (OHIF opens nothing else), on its segment there."""
-    for group in groups(result):
-        segment = segment_of[tracking_uid(result, group)]
+def check_outlines(result: Result, evidence: Evidence, found: dict[int, Dataset]) -> None:
+    """Every number of a segment has one closed 2D outline on an image of the input (OHIF opens nothing else), on its segment
+    there. ``found`` has the group of each segment."""
+    for segment, group in found.items():
         items = numbers(group)
         areas = [value_of(item) for item in items if is_area(item)]
         if len(areas) != 1 or areas[0][1] != ("mm2", "UCUM"):
             raise result.refuse("outline", f"segment {segment} does not have one area in mm2")
         for item in items:
             pixels = _pixels_on_segment(result, evidence, segment, item)
-            _, between_rows, between_columns = evidence.volume.spacing
-            if not math.isclose(areas[0][0], pixels * between_rows * between_columns, rel_tol=1e-6, abs_tol=1e-9):
+            if not math.isclose(areas[0][0], pixels * pixel_area(evidence), rel_tol=1e-6, abs_tol=1e-9):
                 raise result.refuse("outline", f"the area of segment {segment} is not that of its outline")
+
+
+def check_regions(result: Result, evidence: Evidence, found: Sequence[Dataset]) -> None:
+    """Outlines that stand in groups of their own (TID 1410): one for each segment that was found, in their order, on it."""
+    real = list(evidence.slice_of.values())
+    there = [n.number for n in evidence.manifest.output.segments if evidence.masks.counts[real, n.number].any()]
+    if len(found) != len(there):
+        raise result.refuse("outline", "not one outline for each segment that was found")
+    for segment, group in zip(there, found, strict=True):
+        (index, points), (size, _) = region(result, evidence, group), value_of(numbers(group)[0])
+        pixels = _enclosed_of(result, evidence, segment, index, points)
+        if not math.isclose(size, pixels * pixel_area(evidence), rel_tol=1e-6):
+            raise result.refuse("outline", f"the area of segment {segment} is not that of its outline")
+
+
+def pixel_area(evidence: Evidence) -> float:
+    """In mm2."""
+    _, between_rows, between_columns = evidence.volume.spacing
+    return between_rows * between_columns
 
 
 def _pixels_on_segment(result: Result, evidence: Evidence, segment: int, item: Dataset) -> int:
     """How many pixels the outline of a number encloses; 0 for the outline of a whole image where nothing was found."""
-    index, points = _outline(result, evidence, item)
+    index, points = region(result, evidence, item)
+    return _enclosed_of(result, evidence, segment, index, points)
+
+
+def _enclosed_of(result: Result, evidence: Evidence, segment: int, index: int, points: NDArray[np.float64]) -> int:
     inside = enclosed(points, *evidence.masks.shape[1:])
     slices = list(evidence.slice_of.values())
     if inside.all() and not evidence.masks.counts[slices, segment].any():
@@ -42,21 +67,33 @@ def _pixels_on_segment(result: Result, evidence: Evidence, segment: int, item: D
     return int(inside.sum())
 
 
-def _outline(result: Result, evidence: Evidence, item: Dataset) -> tuple[int, NDArray[np.float64]]:
-    places = list(item.get("ContentSequence") or ())
-    if len(places) != 1 or places[0].get("ValueType") != "SCOORD" or places[0].get("GraphicType") != "POLYLINE":
+def region(result: Result, evidence: Evidence, item: Dataset) -> tuple[int, NDArray[np.float64]]:
+    """Slice and points (column, row) of the one outline below a number or in a group; raises GateRefused for none or more."""
+    places = [place for place in item.get("ContentSequence") or () if str(place.get("ValueType")).startswith("SCOORD")]
+    if len(places) != 1:
+        raise result.refuse("no_outline", "a number does not stand on exactly one 2D outline")
+    return outline(result, evidence, places[0])
+
+
+def outline(result: Result, evidence: Evidence, place: Dataset) -> tuple[int, NDArray[np.float64]]:
+    """Slice and points of an SCOORD item that is closed and lies within one image of the input."""
+    if place.get("ValueType") != "SCOORD" or place.get("GraphicType") != "POLYLINE":
         raise result.refuse("no_outline", "a number does not stand on exactly one 2D outline")
     images = [
         evidence.slice_at(target)
-        for image in places[0].get("ContentSequence") or ()
+        for image in place.get("ContentSequence") or ()
         for target in image.get("ReferencedSOPSequence") or ()
     ]
     if len(images) != 1 or images[0] is None:
         raise result.refuse("no_outline", "an outline does not lie on exactly one image of the input")
-    points = np.array(places[0].get("GraphicData") or (), dtype=np.float64)
+    points = np.array(place.get("GraphicData") or (), dtype=np.float64)
     if len(points) < 8 or len(points) % 2 or not np.array_equal(points[:2], points[-2:]):
         raise result.refuse("outline", "an outline is not closed")
-    return images[0], points.reshape(-1, 2)
+    points = points.reshape(-1, 2)
+    rows, columns = evidence.masks.shape[1:]
+    if points.min() < -_ROUNDED or (points > np.array([columns, rows]) + _ROUNDED).any():
+        raise result.refuse("outline", "an outline leaves its image")
+    return images[0], points
 
 
 def enclosed(points: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
-from tests.support.result_set import AXIAL, CASES, IDENTITY, Case, result_set, written
+from tests.support.result_set import AXIAL, CASES, IDENTITY, PROVENANCE, Case, result_set, written
 from workers.encode.objects import encode
 
 EVERY = ("seg", "sr", "sr-data", "sc", "pdf", "ko")
@@ -29,6 +29,7 @@ def again(found, directory, **changes):
         IDENTITY,
         order,
         found.maps,
+        provenance=PROVENANCE,
         only=kinds,
     )
 

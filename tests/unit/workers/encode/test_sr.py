@@ -75,7 +75,9 @@ def test_observer_procedure_algorithm_and_finding(role):
     assert [item.UID for item in items(dataset, "Device Observer UID")] == [IDENTITY.device_uid]
     assert next(items(dataset, "Procedure reported")).ConceptCodeSequence[0].CodeValue == "113091000"
     assert {item.TextValue for item in items(dataset, "Algorithm Version")} == {"1.2.3"}
-    assert {item.TextValue for item in items(dataset, "Algorithm Parameters")} == {f"bundle sha256:{'ab' * 32}"}
+    assert {item.TextValue for item in items(dataset, "Algorithm Parameters")} == {
+        f"bundle sha256:{'ab' * 32}", "device: cpu", "precision: float32",
+    }  # fmt: skip
     assert [item.ConceptCodeSequence[0].CodeMeaning for item in items(dataset, "Finding")] == ["Liver", "Mass"]
     assert [item.ConceptCodeSequence[0].CodeMeaning for item in items(dataset, "Finding Site")] == ["Liver"]
 
@@ -97,9 +99,10 @@ def test_only_found_segments_are_offered_for_editing():
 def test_flags_and_absence_are_stated():
     """What a reader must know stands in the report, each once."""
     comments = [item.TextValue for item in items(written("slices missing").read("sr"), "Comment")]
-    assert comments[2:] == ["1 slice is missing and was interpolated."]
+    assert comments[2:-1] == ["1 slice is missing and was interpolated."]
     comments = [item.TextValue for item in items(written("nothing found").read("sr"), "Comment")]
-    assert comments[2:] == ["Nothing found: Liver.", "Nothing found: Lesion."]
+    assert comments[2:-1] == ["Nothing found: Liver.", "Nothing found: Lesion."]
+    assert comments[-1] == "How it was computed: device: cpu; precision: float32; torch: 2.13.0."
 
 
 def test_data_report_refers_to_the_segments():

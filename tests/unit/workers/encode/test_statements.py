@@ -11,8 +11,8 @@ from gateway.manifest import Output
 from tests.support.bundles import write_bundle
 from tests.support.gate import refusal
 from tests.support.result_set import AXIAL, IDENTITY, Case, code, manifest, result_set
-from workers.encode.measure import said
 from workers.encode.objects import encode
+from workers.encode.statements import said
 from workers.infer.model import open_model
 from workers.infer.predict import infer_numbers
 from workers.load.volume import Volume

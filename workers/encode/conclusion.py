@@ -1,0 +1,41 @@
+"""From a model's answer to what is reported: findings one by one, and every number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.domain.messages import MeasurementResult
+from gateway.manifest import Manifest
+from workers.encode.findings import detected, lesions_of
+from workers.encode.measure import measure
+from workers.encode.statements import counted, most_certain, said, said_of_each
+from workers.infer.answer import Answer
+from workers.load.places import Finding
+from workers.load.volume import Volume
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What is reported."""
+
+    findings: tuple[Finding, ...] = ()
+    measurements: tuple[MeasurementResult, ...] = ()
+    each: tuple[MeasurementResult, ...] = ()  # of single images
+    sentences: tuple[str, ...] = ()  # about what is not reported one by one
+
+
+def conclude(answer: Answer, volume: Volume, manifest: Manifest, job_id: str) -> Conclusion:
+    """The same answer always gives the same numbers, in the same order."""
+    output = manifest.output
+    if output.kind == "segmentation":
+        found = lesions_of(answer.labels, volume, manifest, job_id)
+        measurements = measure(answer.labels, volume, manifest, found.findings)
+        return Conclusion(findings=found.findings, measurements=measurements, sentences=found.sentences)
+    if output.kind == "detection":
+        found = detected(answer.boxes, volume, manifest, job_id)
+        measurements = counted(answer.boxes, found.findings, volume, manifest)
+        return Conclusion(findings=found.findings, measurements=measurements, sentences=found.sentences)
+    if output.scope == "image":
+        each = said_of_each(answer.each, volume, manifest)
+        return Conclusion(measurements=most_certain(each, manifest), each=each)
+    return Conclusion(measurements=said(answer.numbers, manifest))
