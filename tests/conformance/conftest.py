@@ -50,12 +50,13 @@ def ohif(judge: Path) -> dict[tuple[str, str], Future[dict[str, object]]]:
     wanted = [("ohif_seg.mjs", name) for name in CASES] + [("ohif_sr.mjs", name) for name in HYDRATED]
     wanted += [("ohif_seg-labelmap.mjs", name) for name, case in CASES.items() if "seg-labelmap" in case.roles]
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-    results = {(script, name): pool.submit(_judged, judge, script, written(name)) for script, name in wanted}
+    results = {(script, name): pool.submit(judged, judge, script, written(name)) for script, name in wanted}
     pool.shutdown(wait=False)
     return results
 
 
-def _judged(judge: Path, script: str, found: ResultSet) -> dict[str, object]:
+def judged(judge: Path, script: str, found: ResultSet) -> dict[str, object]:
+    """What a judge says of a result set; the script's name says of which object."""
     role = script.removeprefix("ohif_").removesuffix(".mjs")
     done = run("node", judge / script.replace("-labelmap", ""), found.source, found.path(role))
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]

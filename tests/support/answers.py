@@ -99,10 +99,17 @@ def detected(
     """Two nodules; on single images where ``planar``."""
     slices, rows, columns = shape
     on = (slices // 3, slices // 2) if planar else (None, None)
-    first = box((1, rows * 0.2, columns * 0.3), (4, rows * 0.5, columns * 0.55), affine=affine, score=0.93, on=on[0])
+    spare = 0.4 if slices == 1 else 0.0
+    first = box(
+        ((slices - 1) / 8 - spare, rows * 0.2, columns * 0.3),
+        ((slices - 1) / 2 + spare, rows * 0.5, columns * 0.55),
+        affine=affine,
+        score=0.93,
+        on=on[0],
+    )
     second = box(
-        (slices // 2, rows * 0.6, columns * 0.6),
-        (slices - 1.5, rows * 0.9, columns * 0.95),
+        (slices // 2 - spare, rows * 0.6, columns * 0.6),
+        (max(slices - 1.5, 0) + spare, rows * 0.9, columns * 0.95),
         affine=affine,
         score=0.41,
         on=on[1],

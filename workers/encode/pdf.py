@@ -9,10 +9,12 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
+from gateway.domain.messages import MeasurementResult
 from gateway.domain.roles import PDF
 from workers.encode import typeset
 from workers.encode.codes import REPORT, concept_item
 from workers.encode.equipment import long_string
+from workers.encode.listing import table
 from workers.encode.picture import draw, key_slices, srgb
 from workers.encode.plain import begin
 from workers.encode.source import Source
@@ -60,7 +62,7 @@ def _document(source: Source) -> tuple[dict[str, Any], dict[str, bytes]]:
         "patient": _patient(source.volume.first),
         "study": _study(source.volume.first),
         "pictures": shown,
-        "findings": [],
+        "findings": table(source),
         "rows": _rows(source),
         "remarks": list(source.remarks),
         "intended_use": source.manifest.intended_use.strip(),
@@ -93,32 +95,40 @@ def _study(header: Dataset) -> dict[str, str]:
     }
 
 
-def _pictures(source: Source) -> tuple[list[dict[str, str]], dict[str, bytes]]:
+def _pictures(source: Source) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     shown, files = [], {}
     for number, index in enumerate(key_slices(source, _PICTURES), start=1):
         picture, buffer = draw(source, index, _SIZE), io.BytesIO()
         Image.fromarray(picture.pixels).save(buffer, "PNG", compress_level=1)
         files[f"slice-{number}.png"] = buffer.getvalue()
         sides = {"left": picture.left, "top": picture.top, "right": picture.right, "bottom": picture.bottom}
-        shown.append({"file": f"slice-{number}.png", "caption": caption(source, index), **sides})
+        marks = [mark.shown() for mark in picture.marks]
+        shown.append({"file": f"slice-{number}.png", "caption": caption(source, index), "marks": marks, **sides})
     return shown, files
 
 
 def _rows(source: Source) -> list[dict[str, str]]:
     rows, last = [], None
-    for found in source.measurements:
+    for found in (one for one in source.measurements if one.finding is None):
         spec = source.segments[found.segment - 1] if found.segment else None
         rows.append(
             {
                 "label": spec.label if spec is not None and spec.number != last else "",
                 "colour": "#{:02x}{:02x}{:02x}".format(*srgb(spec.cielab)) if spec is not None else "#000000",
-                "name": found.name.meaning,
+                "name": _named(source, found),
                 "value": value(found),
                 "unit": unit(found),
             }
         )
         last = found.segment
     return rows
+
+
+def _named(source: Source, found: MeasurementResult) -> str:
+    """With what is said beside the number: present or absent, and of which image."""
+    verdict = "".join(f", {code.meaning.lower()}" for code in found.verdict)
+    image = f" (most on {caption(source, source.slice_of(found))})" if found.sop_instance_uid else ""
+    return f"{found.name.meaning}{verdict}{image}"
 
 
 def _facts(source: Source) -> list[dict[str, str]]:

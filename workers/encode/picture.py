@@ -7,17 +7,36 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
+from workers.encode.outline import Points, key_region
+from workers.encode.section import NOTHING, reach, section
 from workers.encode.source import Source
+from workers.load.places import Finding
 
 MOST_SLICES = 6
 _FILL = 0.18  # opacity of the inside: what is under it must stay readable
 _LINE = 2  # pixels
 _BLEND = (np.arange(256) * (1 - _FILL)).astype(np.uint8)
+_CLASSES = ((64, 208, 255), (255, 214, 64), (255, 128, 192), (128, 255, 128), (255, 150, 64), (190, 160, 255))
+"""Colours of a detection's classes, told apart on grey."""
 
 RGB = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """The number of a finding, to be written beside it."""
+
+    text: str
+    x: float  # of the picture's width, where the finding ends on the right
+    y: float  # of its height, where it begins
+    colour: str
+
+    def shown(self) -> dict[str, str | float]:
+        """For a template."""
+        return {"text": self.text, "x": self.x, "y": self.y, "colour": self.colour}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +49,7 @@ class Picture:
     top: str
     right: str
     bottom: str
+    marks: tuple[Mark, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -43,18 +63,21 @@ class Picture:
 
 
 def key_slices(source: Source, most: int = MOST_SLICES) -> tuple[int, ...]:
-    """Real slices to show, in the order of the stack: where each segment is largest, then an even choice of the others.
+    """Real slices to show, in the order of the stack: those of findings, of what was said of one image, and where each segment
+    is largest; then an even choice of the others.
 
     Where nothing was found: the middle.
     """
     real = list(source.real_slices)
+    places = [finding.slice for finding in source.findings]
+    places += [source.slice_of(said) for said in source.statements if said.sop_instance_uid and said.value]
     counts = source.masks.counts[real]
     found = [spec.number for spec in source.segments if counts[:, spec.number].any()]
-    if not found:
+    if not found and not places:
         return (real[len(real) // 2],)
-    chosen = dict.fromkeys(real[int(counts[:, number].argmax())] for number in found)
+    chosen = dict.fromkeys([*places, *(real[int(counts[:, number].argmax())] for number in found)])
     painted = [index for index, row in zip(real, counts, strict=True) if row[1:].any()]
-    for part in np.linspace(0.1, 0.9, max(most - len(chosen), 0)):
+    for part in np.linspace(0.1, 0.9, max(most - len(chosen), 0) if painted else 0):
         chosen.setdefault(painted[round(part * (len(painted) - 1))])
     return tuple(sorted(list(chosen)[:most]))
 
@@ -71,8 +94,52 @@ def draw(source: Source, index: int, size: int) -> Picture:
         colour = np.array(srgb(source.segments[number - 1].cielab), np.uint8)
         pixels[mask] = _BLEND[pixels[mask]] + (_FILL * colour).astype(np.uint8)
         pixels[mask & ~_eroded(mask)] = colour
+    marks = _mark(source, index, pixels)
     left, top, right, bottom = _sides(source.volume.affine)
-    return Picture(slice=index, pixels=pixels, left=left, top=top, right=right, bottom=bottom)
+    return Picture(slice=index, pixels=pixels, left=left, top=top, right=right, bottom=bottom, marks=marks)
+
+
+def shown_on(source: Source, index: int) -> list[tuple[Finding, Points]]:
+    """Findings that a slice shows, with their outlines there (column, row)."""
+    rows, columns = source.masks.shape[1:]
+    found = []
+    for finding in source.findings:
+        if finding.part is not None:
+            plane = finding.part.on(index, (rows, columns))
+            points = key_region(plane[None], (0,)).points if plane.any() else NOTHING
+        else:
+            assert finding.box is not None  # noqa: S101
+            depth = reach(finding.box, source.volume.affine)[:, 0]
+            here = index == finding.slice or depth.min() <= index <= depth.max()
+            points = section(finding.box, source.volume.affine, index, rows, columns) if here else NOTHING
+        if len(points):
+            found.append((finding, points))
+    return found
+
+
+def colour_of(source: Source, finding: Finding) -> tuple[int, int, int]:
+    """That of its segment, or of its class."""
+    if finding.told.segment is not None:
+        return srgb(source.segments[finding.told.segment - 1].cielab)
+    return _CLASSES[(finding.box.label if finding.box else 0) % len(_CLASSES)]
+
+
+def _mark(source: Source, index: int, pixels: RGB) -> tuple[Mark, ...]:
+    """Draws the outlines of boxes into a picture and returns the numbers to write; parts of segments have their outline already."""
+    rows, columns = source.masks.shape[1:]
+    scale = np.array([len(pixels[0]) / columns, len(pixels) / rows])
+    canvas, marks = Image.fromarray(pixels), []
+    for finding, points in shown_on(source, index):
+        colour = colour_of(source, finding)
+        if finding.box is not None:
+            corners = [(float(x), float(y)) for x, y in points * scale]
+            pen = ImageDraw.Draw(canvas)
+            pen.line(corners, fill=(0, 0, 0), width=2 * _LINE + 1)  # to be seen on white as well
+            pen.line(corners, fill=colour, width=_LINE)
+        right, top = float(points[:, 0].max()) / columns, float(points[:, 1].min()) / rows
+        marks.append(Mark(text=str(finding.told.number), x=right, y=top, colour="#{:02x}{:02x}{:02x}".format(*colour)))
+    pixels[:] = np.asarray(canvas)
+    return tuple(marks)
 
 
 def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

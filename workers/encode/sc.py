@@ -15,10 +15,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from gateway.domain.messages import MeasurementResult
 from gateway.domain.roles import SC
 from workers.encode.codes import concept_item
 from workers.encode.file import copy_body_part
-from workers.encode.picture import Picture, draw, key_slices, srgb
+from workers.encode.listing import lines
+from workers.encode.picture import Picture, colour_of, draw, key_slices, shown_on, srgb
 from workers.encode.plain import begin
 from workers.encode.source import Source
 from workers.encode.typeset import pictures
@@ -28,6 +30,7 @@ SERIES_NUMBER = 9004
 _SIZE = 768  # pixels of a slice's longer side
 _PANEL = 336  # pixels beside it
 _LEGEND = 9  # segments that a panel has room for
+_NUMBERED = 5  # findings likewise
 
 
 def build_sc(source: Source) -> Iterator[Dataset]:
@@ -90,7 +93,7 @@ def _overlay(source: Source, drawn: list[Picture]) -> dict[str, Any]:
             f"{identity.name} {identity.version}",
             identity.manufacturer,
             f"{source.moment:%Y-%m-%d %H:%M}, job {source.order.job_id[:8]}",
-            "Not for measuring; see the segmentation.",
+            "Not for measuring; see the segmentation." if source.segments else "Not for measuring; see the report.",
         ],
         "pages": [_page(source, picture) for picture in drawn],
     }
@@ -105,7 +108,13 @@ def _page(source: Source, picture: Picture) -> dict[str, Any]:
         "right": picture.right,
         "bottom": picture.bottom,
         "caption": caption(source, picture.slice),
-        "segments": [
+        "left-edge": (_SIZE - picture.columns) // 2,
+        "top-edge": (_SIZE - picture.rows) // 2,
+        "width": picture.columns,
+        "height": picture.rows,
+        "marks": [mark.shown() for mark in picture.marks],
+        "segments": _findings(source, picture)
+        + [
             {
                 "label": spec.label,
                 "colour": "#{:02x}{:02x}{:02x}".format(*srgb(spec.cielab)),
@@ -118,10 +127,33 @@ def _page(source: Source, picture: Picture) -> dict[str, Any]:
             }
             for spec in first[:_LEGEND]
         ]
-        + [
-            {"label": found.name.meaning, "colour": "#ffffff", "here": True, "lines": [f"{value(found)} {unit(found)}"]}
-            for found in source.measurements
-            if found.segment is None
-        ][:_LEGEND],
+        + [_statement(source, found, picture) for found in source.statements][:_LEGEND],
         "more": f"and {len(first) - _LEGEND} more" if len(first) > _LEGEND else "",
+    }
+
+
+def _findings(source: Source, picture: Picture) -> list[dict[str, Any]]:
+    """What is numbered in the picture."""
+    here = [finding for finding, _ in shown_on(source, picture.slice)]
+    return [
+        {
+            "label": f"{finding.told.number}  {finding.told.label}",
+            "colour": "#{:02x}{:02x}{:02x}".format(*colour_of(source, finding)),
+            "here": True,
+            "lines": lines(source, finding),
+        }
+        for finding in here[:_NUMBERED]
+    ]
+
+
+def _statement(source: Source, found: MeasurementResult, picture: Picture) -> dict[str, Any]:
+    """A number about all images; one that is about another image is written faintly."""
+    elsewhere = bool(found.sop_instance_uid) and source.slice_of(found) != picture.slice
+    verdict = "".join(f", {code.meaning.lower()}" for code in found.verdict)
+    image = f"; most on {caption(source, source.slice_of(found))}" if elsewhere else ""
+    return {
+        "label": found.name.meaning,
+        "colour": "#ffffff",
+        "here": not elsewhere,
+        "lines": [f"{value(found)} {unit(found)}{verdict}{image}"],
     }

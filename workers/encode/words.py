@@ -7,11 +7,16 @@ from pydicom.dataset import Dataset
 from gateway.domain.messages import MeasurementResult
 from workers.encode.source import Source
 
-_UNITS = {"mm2": "mm²", "mm3": "mm³", "cm3": "cm³", "ml": "mL", "1": "", "[hnsf'U]": "HU", "{counts}": ""}  # UCUM
+_UNITS = {  # UCUM
+    "mm2": "mm²", "mm3": "mm³", "cm3": "cm³", "ml": "mL", "1": "", "[hnsf'U]": "HU", "{counts}": "", "{lesions}": "",
+    "{findings}": "found",
+}  # fmt: skip
 
 
 def value(measured: MeasurementResult) -> str:
     """Four digits that mean something, more only before the point."""
+    if measured.unit.value.startswith("{") and measured.value == int(measured.value):
+        return f"{measured.value:.0f}"  # of a count every digit means something
     size = abs(measured.value)
     digits = 0 if size >= 100 else 1 if size >= 10 else 2
     return f"{measured.value:,.{digits}f}".replace(",", " ")
