@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -37,6 +38,28 @@ class Peer:
     def recv_into(self, view: memoryview) -> int:
         piece = next(self._pieces, b"")
         self._clock.now += self._pause
+        view[: len(piece)] = piece
+        return len(piece)
+
+
+class Pauses(Peer):
+    """The same with a pause of its own before each piece, and a kernel that keeps the limit it was given."""
+
+    def __init__(self, clock: Clock, pieces: Iterable[tuple[float, bytes]]) -> None:
+        self._clock, self._coming, self._limit = clock, list(pieces), 0.0
+
+    def setsockopt(self, _level: int, option: int, value: bytes) -> None:
+        if option == socket.SO_RCVTIMEO:
+            seconds, micro = struct.unpack("@ll", value)
+            self._limit = seconds + micro / 1e6
+
+    def recv_into(self, view: memoryview) -> int:
+        pause, piece = self._coming.pop(0)
+        if pause > self._limit:
+            self._clock.now += self._limit
+            self._coming.insert(0, (pause - self._limit, piece))
+            raise BlockingIOError
+        self._clock.now += pause
         view[: len(piece)] = piece
         return len(piece)
 
@@ -113,3 +136,17 @@ def test_messages_begin_anew(clock: Clock) -> None:
         assert heard.command() == (1, b"\0\0")
         heard.dataset(1, lambda found: None)
     assert heard.command() is PduType.A_RELEASE_RQ
+
+
+@pytest.mark.parametrize(("pause", "in_time"), [(IDLE - 1, True), (IDLE + 5, False)])
+def test_a_short_wait_shortens_no_other(clock: Clock, pause: float, in_time: bool) -> None:
+    """A PDU that came in its last seconds leaves a short limit in the kernel; the silence after it may be as long as any."""
+    command, release = p_data(b"\0\0", 3), struct.pack(">BxI4x", 5, 4)
+    peer: Any = Pauses(clock, [(0.0, command[:3]), (WHOLE - 2, command[3:5]), (1.0, command[5:]), (pause, release)])
+    heard = Wire(peer, largest=131072, idle=IDLE, whole=WHOLE, slowest=SLOWEST)
+    assert heard.command() == (1, b"\0\0")
+    if in_time:
+        assert heard.command() is PduType.A_RELEASE_RQ
+        return
+    with pytest.raises(ConnectionLost, match="silent"):
+        heard.command()

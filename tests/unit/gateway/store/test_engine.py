@@ -112,6 +112,21 @@ def test_a_locked_ledger_is_an_error_in_seconds(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_a_statement_that_fails_is_an_error_of_ours(tmp_path: Path) -> None:
+    """What the driver says of an instance's own statements reaches nobody with the values in it, and nothing is half done."""
+    ledger, one = make_ledger(tmp_path), instance()
+    refusal = "CREATE TRIGGER refuse BEFORE INSERT ON instances BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+        other.execute(refusal)
+        with pytest.raises(LedgerError, match="disk full") as said:
+            ledger.add_instance(one)
+        assert one.header.sop_instance_uid not in said.value.message
+        assert ledger.list_studies() == []
+        other.execute("DROP TRIGGER refuse")
+    assert ledger.add_instance(one) == "new"
+    ledger.close()
+
+
 def test_what_is_no_database(tmp_path: Path) -> None:
     """A file of something else in the ledger's place is an error of ours, and is left alone."""
     (tmp_path / "ledger.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
