@@ -182,6 +182,10 @@ class LedgerError(HilumError):
     retryable = True
 
 
+class LedgerUnavailable(LedgerError):
+    """Nobody can use the ledger now."""
+
+
 class LeaseLost(LedgerError):
     """Another worker holds this job now."""
 

@@ -14,6 +14,7 @@ from gateway.domain.ids import AETitle, AssociationId, InstanceUID, Sha256, Uid
 from gateway.domain.ports import Clock, IntakeLedger, Spool, SpoolFile
 from gateway.domain.study import Header, Instance
 from gateway.observe.logs import log
+from gateway.receive.ends import AssociationEnds
 from gateway.receive.header import DEFLATED, Incomplete, part10_prefix, read_header
 from gateway.receive.inflated import InflatedLength
 from gateway.receive.settings import DicomSettings
@@ -55,6 +56,7 @@ class Receiver:
 
     def __init__(self, spool: Spool, ledger: IntakeLedger, clock: Clock, settings: DicomSettings) -> None:
         self._spool, self._ledger, self._clock, self._settings = spool, ledger, clock, settings
+        self._ends = AssociationEnds(ledger.close_association)
         self._log = log(stage="receive")
 
     def opened(self, calling_ae: AETitle, address: str) -> Sender:
@@ -65,11 +67,7 @@ class Receiver:
 
     def closed(self, sender: Sender, how: str) -> None:
         """An association ended: `released`, `aborted` or `lost`."""
-        try:
-            self._ledger.close_association(sender.association, how)
-        except HilumError as error:
-            # Holding then waits for its upper limit instead of this evidence.
-            self._log.error("association end not recorded", association=sender.association, error=error.message)
+        self._ends.record(sender.association, how)
 
     def begin(self, request: StoreRequest, sender: Sender) -> Reception:
         """One instance is about to come; never raises for what a peer can cause."""

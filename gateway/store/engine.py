@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from gateway.domain.errors import ConfigurationError, LedgerError
+from gateway.domain.errors import ConfigurationError, LedgerError, LedgerUnavailable
 
 _READ_ONLY = "hilum_read"
 
@@ -105,13 +105,16 @@ def translated() -> Iterator[None]:
     except sqlite3.Error as error:
         raise unusable(error) from error
     except PoolTimeout as error:
-        raise LedgerError("the ledger cannot be used: every connection to it is busy") from error
+        raise LedgerUnavailable("the ledger cannot be used: every connection to it is busy") from error
 
 
 def unusable(error: BaseException | None) -> LedgerError:
     """A driver's error as ours."""
+    # Locked, full, unreachable: every driver has its OperationalError (PEP 249), and whoever comes next fares no better.
+    everybodys = any(one.__name__ == "OperationalError" for one in type(error).__mro__)
+    kind = LedgerUnavailable if everybodys else LedgerError
     # PostgreSQL's further lines quote the values.
-    return LedgerError(f"the ledger cannot be used: {(str(error).splitlines() or [''])[0]}")
+    return kind(f"the ledger cannot be used: {(str(error).splitlines() or [''])[0]}")
 
 
 def migrate(engine: Engine) -> None:

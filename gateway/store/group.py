@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from gateway.domain.errors import LedgerUnavailable
+
 _MOST = 64  # items of one transaction
 
 T = TypeVar("T")
@@ -55,6 +57,10 @@ class GroupCommit(Generic[T, R]):
             return False
         try:
             results = self._commit([entry.item for entry in batch])
+        except LedgerUnavailable as error:  # each alone would wait as long once more, and in vain
+            for entry in batch:
+                entry.error, entry.done = error, True
+            return True
         # Tried again one by one, where each error has its owner.
         except Exception:  # noqa: BLE001
             return False

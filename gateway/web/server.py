@@ -7,6 +7,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -16,6 +17,7 @@ from gateway.domain.errors import ServiceUnavailable
 from gateway.tls import server_context
 from gateway.web.settings import HttpSettings
 
+_HANDSHAKE_SECONDS = 10.0  # for TLS
 _HEAD_SECONDS = 15.0  # for a request's line and header fields, once the connection might have been closed as idle
 _HEAD_LIMIT = 32 * 1024  # bytes of them
 _KEEP_ALIVE = 30.0  # seconds between two requests
@@ -61,20 +63,30 @@ def run(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.max_connections,
+        limit_concurrency=settings.max_connections + 1,  # uvicorn refuses from there on
         h11_max_incomplete_event_size=_HEAD_LIMIT,
         timeout_keep_alive=int(_KEEP_ALIVE),
         timeout_graceful_shutdown=_GRACE,
     )
     config.load()
     config.ssl = _context(settings)
-    server = uvicorn.Server(config)
+    server = _Server(config)
     made(server)
     server.run(sockets=[listener])
 
 
 def _context(settings: HttpSettings) -> ssl.SSLContext | None:
     return server_context(settings.tls, "http.tls") if settings.tls else None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which leaves the limit of a TLS handshake to asyncio: a minute, in which a silent client is not even counted."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop: Any = asyncio.get_running_loop()
+        if self.config.ssl is not None:
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=_HANDSHAKE_SECONDS)
+        await super().startup(sockets)
 
 
 class _Timer:
@@ -102,15 +114,31 @@ class _Protocol(H11Protocol):
         self._head = _Timer(transport, _HEAD_SECONDS + _KEEP_ALIVE)
         self._stuck = _Timer(transport, _STUCK_SECONDS)
         self._head.start()
+        self._idle_since = self.loop.time()
+        if len(self.connections) >= (self.limit_concurrency or 0):
+            self._make_room()
+
+    @property
+    def _idle(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    def _make_room(self) -> None:
+        """Whoever has asked for nothing longest goes; where everybody has, uvicorn answers 503."""
+        others = [one for one in self.connections if isinstance(one, _Protocol) and one is not self and one._idle]
+        if others:
+            oldest = min(others, key=lambda one: one._idle_since)
+            oldest.transport.abort()
+            self.connections.discard(oldest)  # it counts no more, though the loop has yet to tell it
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        if not self._idle:
             self._head.stop()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle is None or self.cycle.response_complete:
+        if self._idle:
+            self._idle_since = self.loop.time()
             self._head.start()
 
     def pause_writing(self) -> None:

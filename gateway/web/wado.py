@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from itertools import chain, islice
@@ -12,6 +12,7 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from gateway.domain.archive import Held
 from gateway.domain.errors import NotDicom
@@ -251,4 +252,19 @@ def _stream(content: Iterable[bytes], kind: str, tag: str, cache: str, dispositi
     first = list(islice(pieces, _FIRST))
     more = {"Content-Disposition": disposition} if disposition else {}
     headers = {"ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": kind, **more}
-    return StreamingResponse(chain(first, pieces), headers=headers)
+    return _Streaming(first, pieces, headers)
+
+
+class _Streaming(StreamingResponse):
+    """Lets go of what it reads from when it is over, also where the client has gone: a file would stay open until some day."""
+
+    def __init__(self, first: Iterable[bytes], rest: Iterator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(chain(first, rest), headers=headers)
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if isinstance(self._rest, Generator):
+                self._rest.close()

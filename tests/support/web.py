@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -52,9 +53,10 @@ class WebSite:
         )
         self._listener = server.listen(self.settings)
         self.port = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if self.settings.tls else 'http'}://127.0.0.1:{self.port}"
         self.dicomweb = f"{self.url}/dicom-web"
-        self.client = httpx2.Client(base_url=self.dicomweb, timeout=30, trust_env=False)
+        trust = ssl.create_default_context(cafile=self.settings.tls.cert_file) if self.settings.tls else True
+        self.client = httpx2.Client(base_url=self.dicomweb, timeout=30, trust_env=False, verify=trust)
         started = threading.Event()
         self._server: list[uvicorn.Server] = []
         self._thread = threading.Thread(target=self._run, args=(app, started), daemon=True)

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gateway.domain.errors import LedgerError
+from gateway.domain.errors import LedgerError, LedgerUnavailable
 from gateway.store.group import GroupCommit
+from tests.support.node import wait
 
 
 class Gate:
@@ -89,3 +90,35 @@ def test_an_error_of_any_kind_comes_out() -> None:
     with pytest.raises(ValueError):
         group(1)
     assert group(2) == 2
+
+
+def test_a_ledger_that_nobody_can_use() -> None:
+    """Whoever waits together hears of it together: each alone would wait as long as all of them, one after the other."""
+    gate, calls = threading.Event(), list[int]()
+
+    def commit(items: Sequence[int]) -> Sequence[int]:
+        calls.append(len(items))
+        gate.wait(10)
+        if len(calls) > 1:
+            raise LedgerUnavailable
+        return items
+
+    group, heard = GroupCommit(commit), list[Exception]()
+
+    def call(number: int) -> None:
+        try:
+            group(number)
+        except LedgerUnavailable as error:
+            heard.append(error)
+
+    first = threading.Thread(target=call, args=(0,))
+    first.start()
+    wait(lambda: calls == [1])
+    others = [threading.Thread(target=call, args=(number,)) for number in range(1, 9)]
+    for other in others:
+        other.start()
+    wait(lambda: len(group._waiting) == 8)
+    gate.set()
+    for thread in (first, *others):
+        thread.join(10)
+    assert (calls, len(heard)) == ([1, 8], 8)
