@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from gateway.domain.errors import BundleInvalid, HilumError, LeaseLost, LedgerError, ModelDenied, ModelError
+from gateway.domain.errors import (
+    BundleInvalid,
+    HilumError,
+    LeaseLost,
+    LedgerError,
+    ModelDenied,
+    ModelError,
+    ModelOutputInvalid,
+)
 from gateway.domain.job import Claim, Priority
 from gateway.domain.job_ledger import JobLedger
 from gateway.domain.messages import InputFile, JobOrder, Outcome, ResultObject
@@ -19,6 +29,7 @@ from gateway.observe.logs import log
 from workers.desk import Desk
 from workers.supervisor import ModelProcess
 
+_AS_IT_LIES = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _COMMIT_PATIENCE = 60.0  # seconds to wait for a ledger that is away when a result is ready
 
 
@@ -196,18 +207,31 @@ class Worker:
 
 
 def keep_objects(outcome: Outcome, output: Path, spool: Spool) -> Outcome:
-    """Moves result objects into the spool, durable, and names them by their keys.
+    """Moves result objects into the spool, durable, and names them by their keys. Raises ModelOutputInvalid.
 
     A key names the content too: a worker that lost its lease may come here late, and must not replace bytes that are on
     their way already.
     """
-    kept = [
-        dataclasses.replace(
-            item, file=spool.put(f"result {item.sop_instance_uid} {item.sha256}", [(output / item.file).read_bytes()])
-        )
-        for item in outcome.objects
-    ]
+    kept = []
+    for item in outcome.objects:
+        content = _read_object(output, item)
+        key = spool.put(f"result {item.sop_instance_uid} {item.sha256}", [content])
+        kept.append(dataclasses.replace(item, file=key))
     return dataclasses.replace(outcome, objects=tuple(kept))
+
+
+def _read_object(output: Path, item: ResultObject) -> bytes:
+    """A file that the model's process has left; its word for it is not enough. No link leads out of its folder."""
+    try:
+        if Path(item.file).name != item.file:
+            raise ModelOutputInvalid("a result object lies outside of the job's folder")
+        with os.fdopen(os.open(output / item.file, _AS_IT_LIES), "rb") as file:
+            content = file.read(item.size + 1)
+    except OSError as error:
+        raise ModelOutputInvalid(f"a result object cannot be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != item.sha256:
+        raise ModelOutputInvalid("a result object is not the one that was judged")
+    return content
 
 
 class _Waiter:

@@ -23,6 +23,7 @@ HilumError
 │   └── MessageInvalid          what we built does not pass our own validation
 ├── StorageFull                 no room to keep what is offered
 ├── LedgerError                 the ledger could not be read or written
+│   ├── LedgerUnavailable       nobody can use the ledger now: locked, full, unreachable
 │   ├── LeaseLost               another worker holds the job now: throw the result away
 │   ├── NotFound                no such study, job or delivery
 │   └── ReportRefused           no further report about this job can be made

@@ -95,6 +95,12 @@ def _add_results(connection: Connection, job: JobId, results: Sequence[Held]) ->
     connection.execute(insert(schema.indexed_jobs).values(job_id=job))
 
 
+def forget_results(connection: Connection, job: str) -> None:
+    """What is known of a job's results no longer holds: they are read again when somebody asks for them."""
+    for table in (_RESULTS, _SERIES, schema.indexed_jobs):
+        connection.execute(delete(table).where(table.c.job_id == job))
+
+
 def _add_series(connection: Connection, instances: Iterable[Held], job: str) -> None:
     groups: dict[str, list[Held]] = {}
     for held in instances:

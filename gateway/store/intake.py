@@ -25,6 +25,8 @@ _STUDIES, _INSTANCES, _ASSOCIATIONS, _LINKS = (
     schema.study_associations,
 )
 
+_REPORT_COMES = 30.0  # seconds after a start in which reports that were asked for before it are waited for
+
 # Built once: every instance that comes in needs them.
 _KNOWN = select(_INSTANCES.c.sha256, _INSTANCES.c.study_uid).where(_INSTANCES.c.sop_instance_uid == bindparam("uid"))
 _IN_OPEN_STUDY = (_STUDIES.c.uid == bindparam("study"), _STUDIES.c.state == StudyState.OPEN.value)
@@ -74,6 +76,10 @@ class Intake:
             )
             unasked = deliveries.c.state == DeliveryState.STORED.value, deliveries.c.transaction_uid.is_(None)
             connection.execute(update(deliveries).where(*unasked).values(next_try=now))
+            # Nobody knows whether the last gateway still sent its request for commitment: the report may be on its way.
+            soon = now + _REPORT_COMES
+            asked = deliveries.c.state == DeliveryState.STORED.value, deliveries.c.next_try > soon
+            connection.execute(update(deliveries).where(*asked).values(next_try=soon))
 
     def open_association(self, association: AssociationId, calling_ae: str, address: str) -> None:
         """An association began."""

@@ -18,6 +18,7 @@ from gateway.domain.states import JobEvent, JobState
 from gateway.domain.study import Instance
 from gateway.store import queue, rows, schema
 from gateway.store.engine import DatabaseClock, LeaseClock, reading, writing
+from gateway.store.indexing import forget_results
 
 _JOBS = schema.jobs
 
@@ -93,6 +94,7 @@ class Jobs:
             }
             rows.move_job(connection, row, event, **values)
             self._remember_objects(connection, row.id, outcome)
+            forget_results(connection, row.id)  # of a result that was held back and made anew
             what = "job quarantined" if refused else "result ready"
             detail = f"{outcome.reason_code}: {outcome.reason}" if refused else f"{len(outcome.objects)} objects"
             rows.tell(connection, now, row.study_uid, what, detail, row.id)

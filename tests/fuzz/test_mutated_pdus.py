@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
@@ -96,3 +98,17 @@ def test_messages_of_pynetdicom(site: Site) -> None:
     assert len(heard) > 200
     assert {words[0] for words in heard} == {"accepted"}
     assert {word for words in heard for word in words[1:]} <= {"aborted 6", "0122", "0211", "c000", "a900"}
+
+
+def test_memory_after_a_thousand_bad_requests(site: Site) -> None:
+    """What is refused or aborted leaves nothing in memory either."""
+    dice, damage = random.Random(3), KINDS["items of the request"]
+    said = [b"".join(list(damage.say(dice))[:1]) for _ in range(1600)]
+    logging.disable()  # pytest would keep every record with all that its traceback holds
+    try:
+        answers(site, said[:600])  # threads and their memory come once
+        before = psutil.Process().memory_info().rss
+        assert len(answers(site, said[600:])) == 1000
+        assert psutil.Process().memory_info().rss - before < 24 << 20
+    finally:
+        logging.disable(logging.NOTSET)

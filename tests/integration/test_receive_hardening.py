@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import ssl
@@ -12,6 +13,8 @@ import textwrap
 import threading
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -22,11 +25,13 @@ from pynetdicom import AE, build_context
 from gateway.deliver.dimse import rejection_of
 from gateway.domain.errors import LedgerError
 from gateway.receive.settings import DicomSettings
+from tests.benchmarks.sender import Item, Sending
 from tests.support.certificates import Authority
 from tests.support.node import EXPLICIT, Make, Site, associate, associations, descriptors, recorded, send, wait
 from tests.support.received import SERIES, dataset, encode
 from tests.support.wire import (
     ABORT,
+    MR,
     REJECTED,
     associated,
     association_request,
@@ -40,6 +45,7 @@ from tests.support.wire import (
 )
 
 UID = f"{SERIES}.1"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 
 
 def nothing_left(site: Site) -> None:
@@ -250,6 +256,48 @@ def test_no_descriptors(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
     )
     assert done.stdout.endswith("good\n"), done.stderr
+
+
+# --- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_flat(make: Make) -> None:
+    """An instance of 256 MB comes in while the memory stays what it was, and is there byte by byte."""
+    site, piece, count = make(durability="os"), bytes(1 << 20), 256
+    head = encode(dataset()) + b"\xe0\x7f\x10\0OB\0\0" + (len(piece) * count).to_bytes(4, "little")
+    digest, most = hashlib.sha256(head), 0
+    before = psutil.Process().memory_info().rss
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal most
+        yield head
+        for _ in range(count):
+            digest.update(piece)
+            most = max(most, psutil.Process().memory_info().rss)
+            yield piece
+
+    sending = Sending(site.port, "HILUM", MR, EXPLICIT_LITTLE)
+    assert sending.store(Item(MR, UID, EXPLICIT_LITTLE, pieces())) == 0x0000
+    sending.release()
+    assert most - before < 64 << 20
+    assert site.digest(UID) == digest.hexdigest()
+
+
+def test_fifty_associations(make: Make) -> None:
+    """Fifty at once, each in the middle of an instance, cost little; every instance is there."""
+    site, before = make(), psutil.Process().memory_info().rss
+    with ExitStack() as stack:
+        held = [stack.enter_context(associated(site.port)) for _ in range(50)]
+        for number, raw in enumerate(held):
+            data = encode(dataset(number))
+            raw.sendall(p_data(store_request(f"{SERIES}.{number}"), control=3) + p_data(data[:100], control=0))
+        assert len(associations()) == 50
+        assert psutil.Process().memory_info().rss - before < 128 << 20
+        for number, raw in enumerate(held):
+            raw.sendall(p_data(encode(dataset(number))[100:], control=2))
+            assert status(pdu(raw)[1]) == 0x0000
+    assert site.ledger.list_studies()[0]["instances"] == 50
+    nothing_left(site)
 
 
 # --- what is said ------------------------------------------------------------------------------------------------------

@@ -178,6 +178,19 @@ def test_a_report_finds_its_transaction_after_a_restart(rig: Rig) -> None:
     assert rig.states() == ["delivered"] * OBJECTS
 
 
+def test_a_request_that_may_never_have_gone_out(rig: Rig) -> None:
+    """The gateway ends with the transaction written down: after the next start we look soon, not when its time is over."""
+    with peer(rig, "silent", find=True) as there:
+        dispatcher = rig.dispatcher(there)
+        dispatcher.deliver_due()
+        dispatcher.prove_due()
+        rig.story.ledger.recover()
+        assert dispatcher.prove_due() == 0
+        rig.pass_time(31)
+        assert dispatcher.prove_due() == OBJECTS
+    assert rig.states() == ["delivered"] * OBJECTS
+
+
 def test_a_late_report_does_no_harm(rig: Rig) -> None:
     """Failures that are told after the objects were found by query change nothing."""
     with peer(rig, "silent", find=True) as there:

@@ -36,4 +36,11 @@ def test_the_tree_in_the_documentation_is_the_tree(kind: type[HilumError]) -> No
 def test_what_a_peer_may_try_again() -> None:
     """Only what passes by itself is called retryable."""
     again = {kind.__name__ for kind in ALL if kind.retryable}
-    assert again == {"DestinationUnreachable", "NoAnswer", "StorageFull", "LedgerError", "LeaseLost"}
+    assert again == {
+        "DestinationUnreachable",
+        "NoAnswer",
+        "StorageFull",
+        "LedgerError",
+        "LedgerUnavailable",
+        "LeaseLost",
+    }

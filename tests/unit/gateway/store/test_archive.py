@@ -58,3 +58,21 @@ def test_a_result_shows_only_while_nobody_holds_it_back(ledger: SqlLedger, state
     ]
     assert [RESULT in found[0], RESULT in found[1], "1.9" in found[2], "1.9" in found[3]] == [state in SHOWN] * 4
     assert all(len(names) == 1 + (state in SHOWN) for names in found)
+
+
+def test_a_result_that_is_made_anew_is_read_anew(ledger: SqlLedger) -> None:
+    """Indexed, then held back and replayed: what is found afterwards is the second result, and nothing of the first."""
+    job = made_result(ledger)
+    with writing(ledger.engine) as connection:
+        held_back = update(schema.jobs).where(schema.jobs.c.id == job)
+        connection.execute(held_back.values(state=JobState.QUARANTINED.value))
+    ledger.replay_job(job)
+    claim = ledger.claim("w", 60)
+    assert claim is not None
+    ledger.commit(claim, outcome(claim.job.id))
+    (found,) = ledger.unindexed()
+    its = header(3, series="1.9", sop_instance_uid="1.9.2", modality="SEG")
+    ledger.index_results(found.job_id, [Held(header=its, file="g", size=2, sha256="t", job_id=found.job_id)])
+    results = [one for one in ledger.held(StudyUID(STUDY)) if one.header.modality == "SEG"]
+    assert [(one.header.sop_instance_uid, one.file, one.sha256) for one in results] == [("1.9.2", "g", "t")]
+    assert len([one for study in ledger.find_studies(Search())[0] for one in study]) == 2
