@@ -70,16 +70,17 @@ def head(job: Waiting) -> tuple[float, float, str]:
 
 def foreseen(waiting: Sequence[Waiting], now: float, most: int) -> Iterator[str]:
     """Ids in the order in which one worker would take them, as far as can be told now."""
-    left, turn = list(waiting), FRESH
-    for step in range(min(most, len(left))):
-        found = pick(left, turn, now)
+    lanes: dict[tuple[int, str, str], list[Waiting]] = {}
+    for job in sorted(waiting, key=head, reverse=True):
+        lanes.setdefault((job.priority, job.sender, job.model_digest), []).append(job)
+    served = {job.sender: job.served_at for job in waiting}
+    turn = FRESH
+    for step in range(min(most, len(waiting))):
+        heads = [replace(lane[-1], served_at=served[lane[-1].sender]) for lane in lanes.values() if lane]
+        found = pick(heads, turn, now)
         if found is None:
             return
         chosen, turn = found
+        lanes[chosen.priority, chosen.sender, chosen.model_digest].pop()
+        served[chosen.sender] = now + 1 + step
         yield chosen.id
-        served = now + 1 + step
-        left = [
-            replace(job, served_at=served) if job.sender == chosen.sender else job
-            for job in left
-            if job.id != chosen.id
-        ]
