@@ -33,7 +33,7 @@ from gateway.hold.inquirer import Inquirer, Source
 from gateway.hold.qido import QidoSource
 from gateway.hold.settings import Query, WebQuery
 from gateway.letters import Compose, Letters, WrittenReport
-from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.manifest import Instead, bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
 from gateway.pipeline import Pipeline
@@ -53,7 +53,7 @@ from gateway.report.mllp import MllpEhr, application_answers
 from gateway.report.settings import EhrDestination, FhirDestination, Hl7Destination
 from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
-from gateway.route.selection import Model, RoutingRule, matching, unmet
+from gateway.route.selection import Model, RoutingRule, make_model, matching, needed, unmet
 from gateway.settings import Destination, Settings
 from gateway.store.ledger import SqlLedger, open_ledger
 from gateway.store.spool import LocalSpool
@@ -100,9 +100,21 @@ def make_models(settings: Settings) -> dict[ModelName, Model]:
             check_accepted(settings.data_dir, name, manifest, digest)
         except BundleInvalid as error:
             raise ConfigurationError(f"models.{name}: {error.message}") from error
-        select = compile_expression(manifest.input.select, f"models.{name}: input.select of its manifest")
-        models[ModelName(name)] = Model(name=ModelName(name), manifest=manifest, digest=digest, select=select)
+        models[ModelName(name)] = make_model(name, manifest, digest, f"models.{name}: input.select of its manifest")
+    _check_substitutes(models)
     return models
+
+
+def _check_substitutes(models: Mapping[ModelName, Model]) -> None:
+    """Raises ConfigurationError where a manifest names a model in its place that is not configured."""
+    known = {model.manifest.name for model in models.values()}
+    for name, model in models.items():
+        for item in model.manifest.series:
+            if isinstance(item.missing, Instead) and item.missing.run not in known:
+                raise ConfigurationError(
+                    f"models.{name}: without the input {item.name} its manifest runs {item.missing.run!r} instead, "
+                    "which is not among the models: add it"
+                )
 
 
 def make_rules(settings: Settings) -> list[RoutingRule]:
@@ -120,6 +132,7 @@ def make_rules(settings: Settings) -> list[RoutingRule]:
             ),
             due_in=rule.deadline,
             on_refusal=None if rule.on_refusal is None else OnRefusal(rule.on_refusal),
+            require_inputs=rule.hold.require_inputs,
         )
         for number, rule in enumerate(settings.rules)
     ]
@@ -158,14 +171,20 @@ def make_holder(
     rules: Sequence[RoutingRule],
     inquiries: Mapping[Query, Inquirer],
     linker: Linker | None = None,
+    models: Mapping[ModelName, Model] | None = None,
 ) -> Holder:
-    """Weighs the evidence about open studies, each by the rules that it meets."""
+    """Weighs the evidence about open studies, each by the rules that it meets; ``models`` for rules that ask for inputs."""
+    known = models or {}
     holds = {rule.name: rule.hold for rule in settings.rules}
 
     def wishes(study: Study) -> Sequence[Wish]:
         order = linker.order_of(study.uid) if linker else None
         found = [
-            Wish(hold=holds[rule.name], required=len(rule.require), unmet=unmet(study, rule))
+            Wish(
+                hold=holds[rule.name],
+                required=len(rule.require) + len(needed(rule, known)),
+                unmet=unmet(study, rule, known),
+            )
             for rule in matching(study, rules, order)
         ]
         return found or [Wish(hold=settings.hold)]
@@ -205,7 +224,7 @@ def make_pipeline(
         ledger=ledger,
         spool=spool,
         broker=broker,
-        holder=make_holder(settings, ledger, rules, inquiries or {}, linker),
+        holder=make_holder(settings, ledger, rules, inquiries or {}, linker, models),
         rules=rules,
         models=models,
         inbox=inbox,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
@@ -105,14 +105,38 @@ class Envelope(_Inside):
         return self
 
 
+_Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+class Instead(_Part):
+    """Another model that a study is for when a series of this one is missing."""
+
+    run: _Name  # the name in its manifest
+
+
 class Input(_Part):
     """Which series a model takes."""
 
+    name: _Name = "image"  # tells several inputs apart
     modality: Annotated[tuple[str, ...], Field(min_length=1)]
     body_part: tuple[str, ...] = ()  # Body Part Examined, where the images name one; empty takes all
     select: str = "true"  # CEL over `study` and `series`, as in rules
+    plane: Literal["any", "axial", "coronal", "sagittal"] = "any"  # the nearest to which the slices lie
+    contrast: Literal["any", "with", "without"] = "any"  # Contrast/Bolus Agent (0018,0010) is named, or is not
     geometry: Geometry = Geometry()
     envelope: Envelope | None = None
+    missing: Literal["refuse", "zeros"] | Instead = "refuse"  # of several inputs, when no series fits this one
+
+
+class Registration(_Part):
+    """How the series of several inputs are brought onto the grid of the first."""
+
+    method: Literal["auto", "always", "never"] = "auto"  # auto: only where they have no common frame of reference
+    agreement: Annotated[float, Field(ge=0, le=1)] = 0.06  # least mutual information, as a share of the entropy
+    overlap: Annotated[float, Field(ge=0, le=1)] = (
+        0.7  # least part of the first series' body that another one must cover
+    )
+    outside: Literal["refuse", "flag"] = "refuse"  # what to do below these
 
 
 class Uncertainty(_Part):
@@ -361,13 +385,43 @@ class Manifest(_Part):
     license: str
     device: Device
     weights: Weights
-    input: Input
+    inputs: Annotated[
+        tuple[Input, ...], Field(max_length=8)
+    ] = ()  # several series into one network, the reference first
+    input: Input  # the one series, or the first of several
+    registration: Registration = Registration()
     output: Output
     resources: Resources = Resources()
     uncertainty: Uncertainty | None = None
     acceleration: Acceleration | None = None
     on_refusal: Literal["report", "envelope", "hold"] = "envelope"  # of which refusals archive and EHR are told
     acceptance: tuple[AcceptanceCase, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, data: Any) -> Any:
+        """Results lie on the first of several inputs: it is *the* input wherever one is meant."""
+        several = data.get("inputs") if isinstance(data, dict) else None
+        if not isinstance(several, list | tuple) or not several:
+            return data
+        if len(several) < 2:
+            raise ValueError("`inputs` is a list of two series or more; for one write `input`")
+        if data.get("input", several[0]) != several[0]:
+            raise ValueError("write `input` for one series or `inputs` for several, not both")
+        return {**data, "input": several[0]}
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if len({item.name for item in self.inputs}) < len(self.inputs):
+            raise ValueError("each of `inputs` needs a name of its own")
+        if self.input.missing != "refuse":
+            raise ValueError("nothing can take the place of the first input: results lie on its images")
+        return self
+
+    @property
+    def series(self) -> tuple[Input, ...]:
+        """All inputs, in the order of the network's channels."""
+        return self.inputs or (self.input,)
 
     @model_validator(mode="after")
     def _sampled(self) -> Self:

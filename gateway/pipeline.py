@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from gateway.deliver import plan
 from gateway.domain.context import Order
 from gateway.domain.errors import ConfigurationError, HilumError, MessageInvalid
-from gateway.domain.ids import DestinationName, JobId, ModelName, StudyUID
+from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, StudyUID
 from gateway.domain.job import refusal_edition
 from gateway.domain.ports import Broker, Ledger, Spool
 from gateway.domain.study import Series
@@ -160,5 +160,5 @@ class Pipeline:
         return context.order[0] if context.order else None
 
 
-def _key(series: Series, model: selection.Model) -> JobId:
-    return job_key(series.first.study_uid, series.uid, series.input_set(), model.digest)
+def _key(series: Series, inputs: InputSetId, model: selection.Model) -> JobId:
+    return job_key(series.first.study_uid, series.uid, inputs, model.digest)

@@ -25,7 +25,7 @@ from workers.load.envelope import enforce
 from workers.load.headers import readable_headers
 from workers.load.masks import Labels, Masks
 from workers.load.part10 import BROKEN
-from workers.load.series import load
+from workers.load.several import load_inputs
 from workers.load.volume import Volume
 from workers.verify.gate import verify
 from workers.verify.refusal import verify_refusal
@@ -63,7 +63,10 @@ def _refused(order: JobOrder, model: Model, refusal: HilumError, stages: _Stages
 
 def _told(order: JobOrder, model: Model, outcome: Outcome) -> Outcome:
     """With the reason in codes and a report, where archive and EHR are told and it is clear whose images they are."""
-    codes, headers = to_tell(OnRefusal(order.on_refusal), outcome.reason_code), readable_headers(order)
+    codes, headers = (
+        to_tell(OnRefusal(order.on_refusal), outcome.reason_code),
+        readable_headers(_reference(order, model)),
+    )
     if not codes or not headers:
         return outcome
     outcome = replace(outcome, refusal=codes, source_series_uid=str(headers[0].SeriesInstanceUID))
@@ -84,10 +87,16 @@ def _told(order: JobOrder, model: Model, outcome: Outcome) -> Outcome:
     return replace(outcome, objects=objects)
 
 
+def _reference(order: JobOrder, model: Model) -> JobOrder:
+    """With the images of the first of several inputs alone: it is on them that results lie."""
+    name = model.manifest.input.name
+    return replace(order, inputs=tuple(file for file in order.inputs if file.input in ("", name)))
+
+
 def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
     manifest = model.manifest
     with stages("load"):
-        volume, quality = _within(load(order, manifest), model)
+        volume, quality = _within(load_inputs(order, manifest), model)
     with stages("infer"):
         answer = ask(model, volume)
     if order.compare and model.plain is not None:
@@ -97,7 +106,7 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
         found = conclude(answer, volume, manifest, order.job_id)
     volume = replace(volume, flags=(*volume.flags, *found.sentences))
     volume, measurements, maps = _asked_again(model, volume, answer.labels, found.measurements, stages)
-    told = provenance(order, model)
+    told = provenance(order, model, volume)
     with stages("encode"):
         objects = encode(
             volume, answer.labels, measurements, manifest, model.identity, order, maps, found.findings,

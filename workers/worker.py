@@ -139,6 +139,7 @@ class Worker:
     def _order(self, claim: Claim, bundle: Path, output: Path) -> JobOrder:
         instances = self._ledger.input_instances(claim.job.id)
         requested = self._ledger.requested_procedure(claim.job.id)
+        names = {one.series_uid: one.name for one in claim.job.draft.inputs}
         return JobOrder(
             job_id=claim.job.id,
             bundle=str(bundle),
@@ -147,6 +148,7 @@ class Worker:
                     sop_instance_uid=item.header.sop_instance_uid,
                     path=str(self._desk.lay(claim.job.id, self._spool.path(item.file))),
                     sha256=item.sha256,
+                    input=names.get(item.header.series_uid, ""),
                 )
                 for item in instances
             ),

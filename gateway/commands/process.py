@@ -19,7 +19,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from gateway.domain.errors import ConfigurationError, InputRefused, MessageInvalid, ModelCrashed, PeerError
-from gateway.domain.ids import AETitle, AssociationId, JobId, ModelName, SeriesUID, Sha256
+from gateway.domain.ids import AETitle, AssociationId, InputSetId, JobId, SeriesUID, Sha256
 from gateway.domain.job import Edition, ReportKind
 from gateway.domain.messages import InputFile, JobOrder, Outcome, from_json, to_json
 from gateway.domain.study import Instance, Series, Study
@@ -29,7 +29,7 @@ from gateway.report.content import ReportContent
 from gateway.report.oru import build
 from gateway.report.settings import Hl7Destination
 from gateway.route import selection
-from gateway.route.rules import compile_expression
+from gateway.route.inputs import NoChoice, choose
 from gateway.submit.jobkey import job_key
 
 Progress = Callable[[str], None]
@@ -62,12 +62,13 @@ def process(
     model = _model(bundle)
     progress("reading headers")
     instances, skipped = _read_folder(source)
-    study, series = _choose(instances, model, series_uid)
-    job_id = job_key(study.uid, series.uid, series.input_set(), model.digest)
+    chosen = _choose(instances, model, series_uid)
+    series = chosen.reference
+    job_id = job_key(series.first.study_uid, series.uid, chosen.input_set, model.digest)
     output.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".hilum-", dir=output))
     try:
-        order = dataclasses.replace(_order(job_id, bundle, series, scratch), compare=compare)
+        order = dataclasses.replace(_order(job_id, bundle, chosen, scratch), compare=compare)
         outcome = _run(order, progress)
         if outcome.status != "complete":
             raise InputRefused(f"{outcome.reason_code}: {outcome.reason}", code=outcome.reason_code)
@@ -117,15 +118,28 @@ def _read_file(file: Path) -> Instance:
 def _model(bundle: Path) -> selection.Model:
     manifest = read_manifest(bundle)
     check_weights(bundle, manifest)
-    return selection.Model(
-        name=ModelName(manifest.name),
-        manifest=manifest,
-        digest=Sha256(bundle_digest(bundle)),
-        select=compile_expression(manifest.input.select, "input.select of the manifest"),
-    )
+    digest = Sha256(bundle_digest(bundle))
+    return selection.make_model(manifest.name, manifest, digest, "input.select of the manifest")
 
 
-def _choose(instances: Sequence[Instance], model: selection.Model, series_uid: str | None) -> tuple[Study, Series]:
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """What a model is given of a folder."""
+
+    series: tuple[tuple[str, Series], ...]  # name of the input, empty where there is but one; the reference first
+    flags: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> Series:
+        return self.series[0][1]
+
+    @property
+    def input_set(self) -> InputSetId:
+        several = bool(self.series[0][0])
+        return selection.joint_input_set(self.series) if several else self.reference.input_set()
+
+
+def _choose(instances: Sequence[Instance], model: selection.Model, series_uid: str | None) -> _Chosen:
     uids = {instance.header.study_uid for instance in instances}
     studies = [Study.of(uid, (item for item in instances if item.header.study_uid == uid)) for uid in sorted(uids)]
     for study in studies:
@@ -134,9 +148,11 @@ def _choose(instances: Sequence[Instance], model: selection.Model, series_uid: s
     series = [(study, item) for study in studies for item in study.series]
     if series_uid is not None:
         series = [(study, item) for study, item in series if item.uid == SeriesUID(series_uid)]
+    if model.manifest.inputs and series:
+        return _choose_several(series, model)
     fitting = [(study, item) for study, item in series if selection.unfit(model, study, item) is None]
     if len(fitting) == 1:
-        return fitting[0]
+        return _Chosen(series=(("", fitting[0][1]),))
     if fitting:
         names = ", ".join(item.uid for _, item in fitting)
         raise InputRefused(f"{len(fitting)} series fit {model.name}: choose one with --series ({names})")
@@ -146,13 +162,31 @@ def _choose(instances: Sequence[Instance], model: selection.Model, series_uid: s
     raise InputRefused(f"no series fits {model.name}: {reasons}", code="no_series")
 
 
-def _order(job_id: str, bundle: Path, series: Series, scratch: Path) -> JobOrder:
+def _choose_several(series: Sequence[tuple[Study, Series]], model: selection.Model) -> _Chosen:
+    """One series for each input, the reference among ``series``."""
+    studies = {study.uid: study for study, _ in series}
+    if len(studies) > 1:
+        raise InputRefused(f"the folder holds {len(studies)} studies, {model.name} takes one", code="no_series")
+    (study,) = studies.values()
+    choice = choose(model.wanted, study, [item for _, item in series])
+    if isinstance(choice, NoChoice):
+        raise InputRefused(f"{model.name}: {choice.reason}", code="no_series")
+    return _Chosen(series=choice.series, flags=choice.flags)
+
+
+def _order(job_id: str, bundle: Path, chosen: _Chosen, scratch: Path) -> JobOrder:
     inputs = tuple(
-        InputFile(sop_instance_uid=item.header.sop_instance_uid, path=item.file, sha256=item.sha256)
+        InputFile(sop_instance_uid=item.header.sop_instance_uid, path=item.file, sha256=item.sha256, input=name)
+        for name, series in chosen.series
         for item in series.instances
     )
     return JobOrder(
-        job_id=job_id, bundle=str(bundle.resolve()), inputs=inputs, output_dir=str(scratch), content_time=time.time()
+        job_id=job_id,
+        bundle=str(bundle.resolve()),
+        inputs=inputs,
+        output_dir=str(scratch),
+        content_time=time.time(),
+        flags=chosen.flags,
     )
 
 

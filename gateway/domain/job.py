@@ -35,6 +35,14 @@ class OnRefusal(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedSeries:
+    """Which series was picked for an input of a manifest."""
+
+    name: str  # of the input
+    series_uid: SeriesUID
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobDraft:
     """A job that routing wants."""
 
@@ -52,6 +60,12 @@ class JobDraft:
     sender: str = ""  # AE title of whoever sent the images: each has its turn
     due_in: float | None = None  # seconds from when the job is made to its deadline
     device: str = ANY_DEVICE  # what the model needs: `cuda`, `mps`, `cpu`
+    inputs: tuple[NamedSeries, ...] = ()  # of a model that takes several series: `series_uid` first, then the others
+
+    @property
+    def series(self) -> tuple[SeriesUID, ...]:
+        """All series that it is about."""
+        return tuple(item.series_uid for item in self.inputs) or (self.series_uid,)
 
 
 @dataclass(frozen=True, kw_only=True)

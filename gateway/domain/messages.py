@@ -36,6 +36,7 @@ class InputFile:
     sop_instance_uid: str
     path: str  # absolute path of a Part 10 file
     sha256: str  # of the dataset bytes, without file meta information
+    input: str = ""  # which of several inputs of the manifest it belongs to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class JobOrder:
 
     job_id: str  # result UIDs are derived from it
     bundle: str  # absolute path of the bundle's directory
-    inputs: tuple[InputFile, ...]  # one series, in no particular order
+    inputs: tuple[InputFile, ...]  # of one series, or one for each input of the manifest; in no particular order
     output_dir: str  # existing empty directory for the result objects
     content_time: float  # seconds since the epoch; content date and time of every result object
     flags: tuple[str, ...] = ()  # what is already known to be unusual about the input

@@ -65,6 +65,7 @@ class Header:
     position: tuple[float, ...] = ()  # Image Position (Patient) (0020,0032), 3 mm, or empty
     pixel_spacing: tuple[float, ...] = ()  # (0028,0030), row and column spacing in mm, or empty
     slice_thickness: float | None = None  # (0018,0050), mm
+    contrast_agent: str = ""  # Contrast/Bolus Agent (0018,0010)
     device_uid: str = ""  # of contributing equipment item 99IHE 1630, set where an algorithm made this object
 
 

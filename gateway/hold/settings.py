@@ -64,6 +64,9 @@ class RuleHold(Hold):
     require: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=64)] = ()
     """CEL conditions; for each of them the study must hold a series that meets it."""
 
+    require_inputs: bool = False
+    """And a series for each input that a model of the rule cannot do without, by its manifest."""
+
 
 class DimseQuery(BaseModel):
     """A source that is asked by C-FIND, Study Root."""

@@ -43,6 +43,7 @@ _KEYWORDS: Mapping[str, bytes] = {  # and their VR, for encodings that do not na
     "StudyTime": b"TM", "AccessionNumber": b"SH", "Modality": b"CS", "Manufacturer": b"LO", "InstitutionName": b"LO",
     "ReferringPhysicianName": b"PN", "StudyDescription": b"LO", "SeriesDescription": b"LO", "PatientName": b"PN",
     "PatientID": b"LO", "IssuerOfPatientID": b"LO", "PatientBirthDate": b"DA", "PatientSex": b"CS", "BodyPartExamined": b"CS",
+    "ContrastBolusAgent": b"LO",
     "SliceThickness": b"DS", "ProtocolName": b"LO", "ContributingEquipmentSequence": b"SQ", "StudyInstanceUID": b"UI",
     "SeriesInstanceUID": b"UI", "StudyID": b"SH", "SeriesNumber": b"IS", "ImagePositionPatient": b"DS",
     "ImageOrientationPatient": b"DS", "FrameOfReferenceUID": b"UI", "NumberOfFrames": b"IS", "Rows": b"US", "Columns": b"US",
@@ -98,6 +99,7 @@ def read_header(data: bytes | bytearray | memoryview, transfer_syntax_uid: str, 
         position=dataset.numbers("ImagePositionPatient", float),
         pixel_spacing=dataset.numbers("PixelSpacing", float),
         slice_thickness=dataset.number("SliceThickness", float, None),
+        contrast_agent=dataset.text("ContrastBolusAgent"),
         device_uid=_device(dataset),
     )
 

@@ -91,6 +91,7 @@ def context(study: Study, series: Series, order: Order | None = None) -> dict[st
             "columns": first.columns,
             "slice_thickness": first.slice_thickness or 0.0,
             "pixel_spacing": list(first.pixel_spacing),
+            "contrast_agent": first.contrast_agent,
         },
         "sender": {
             "ae_title": series.instances[0].calling_ae,
@@ -146,6 +147,7 @@ _EXAMPLE: dict[str, Any] = {
         "columns": 1,
         "slice_thickness": 1.0,
         "pixel_spacing": [1.0, 1.0],
+        "contrast_agent": "",
     },
     "sender": {"ae_title": "ANY", "address": "127.0.0.1"},
     "order": {

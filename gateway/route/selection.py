@@ -6,21 +6,39 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.domain.context import Order
-from gateway.domain.ids import DestinationName, JobId, ModelName, Sha256
-from gateway.domain.job import JobDraft, OnRefusal, Priority
+from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, Sha256, digest
+from gateway.domain.job import JobDraft, NamedSeries, OnRefusal, Priority
 from gateway.domain.study import Series, Study
 from gateway.manifest import Manifest
-from gateway.route.rules import Expression
+from gateway.route.inputs import Choice, NoChoice, Wanted, choose
+from gateway.route.inputs import unfit as unfit_input
+from gateway.route.rules import Expression, compile_expression
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model that the site has admitted."""
+    """A configured model, as far as routing knows it."""
 
-    name: ModelName
+    name: ModelName  # the site's name for it
     manifest: Manifest
-    digest: Sha256
-    select: Expression
+    digest: Sha256  # of the bundle
+    select: Expression  # the manifest's series selector, compiled
+    others: tuple[Expression, ...] = ()  # those of its further inputs
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """Its inputs, the reference first."""
+        pairs = zip(self.manifest.series, (self.select, *self.others), strict=True)
+        return tuple(Wanted(input=item, select=select) for item, select in pairs)
+
+
+def make_model(name: str, manifest: Manifest, digest: Sha256, where: str) -> Model:
+    """A model with its selectors compiled; raises ConfigurationError, which begins with ``where``."""
+    select, *others = (
+        compile_expression(item.select, f"{where} ({item.name})" if manifest.inputs else where)
+        for item in manifest.series
+    )
+    return Model(name=ModelName(name), manifest=manifest, digest=digest, select=select, others=tuple(others))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +53,7 @@ class RoutingRule:
     require: tuple[Expression, ...] = ()  # for each the study must hold a series, before it is released
     on_refusal: OnRefusal | None = None  # None: what the model's manifest says
     due_in: float | None = None  # seconds from the routing of a study to when its results should be there
+    require_inputs: bool = False  # and for each input that a model of the rule cannot do without
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +65,8 @@ class Decision:
     quarantine: bool = False
 
 
-JobKey = Callable[[Series, Model], JobId]
+JobKey = Callable[[Series, InputSetId, Model], JobId]
+"""The reference series, all that the job is given, and the model -> the job's id."""
 
 
 def mixed_patients(study: Study) -> str | None:
@@ -62,13 +82,26 @@ def matching(study: Study, rules: Sequence[RoutingRule], order: Order | None = N
     return [rule for rule in rules if any(rule.when.holds(study, series, order) for series in study.series)]
 
 
-def unmet(study: Study, rule: RoutingRule) -> tuple[str, ...]:
+def unmet(study: Study, rule: RoutingRule, models: Mapping[ModelName, Model]) -> tuple[str, ...]:
     """What the rule requires and no series of the study is, as the rule words it."""
-    return tuple(
+    conditions = [
         expression.text
         for expression in rule.require
         if not any(expression.holds(study, series) for series in study.series)
-    )
+    ]
+    inputs = [
+        f"the input {wanted.input.name} of {name}"
+        for name, wanted in needed(rule, models)
+        if all(unfit_input(wanted, study, series) for series in study.series)
+    ]
+    return (*conditions, *inputs)
+
+
+def needed(rule: RoutingRule, models: Mapping[ModelName, Model]) -> list[tuple[ModelName, Wanted]]:
+    """The inputs, and their models, that a study is held for."""
+    if not rule.require_inputs:
+        return []
+    return [(name, each) for name in rule.run for each in models[name].wanted if each.input.missing == "refuse"]
 
 
 def decide(
@@ -84,14 +117,43 @@ def decide(
     if not study.series:
         return Decision(jobs=(), reason="the study holds only results of our own")
     drafts: dict[JobId, JobDraft] = {}
+
+    def add(draft: JobDraft) -> None:
+        drafts[draft.id] = _merge(drafts[draft.id], draft) if draft.id in drafts else draft
+
     reasons: list[str] = []
     for rule in rules:
         series = [item for item in study.series if rule.when.holds(study, item, order)]
         if not series:
             reasons.append(f"rule {rule.name!r}: condition false for every series")
         for name in rule.run if series else ():
-            reasons.append(_apply(rule, models[name], study, series, key, _urgency(rule, order), drafts))
+            done = _run(rule, models[name], models, study, series, add, key, _urgency(rule, order))
+            reasons.append(f"rule {rule.name!r}: {done}")
     return Decision(jobs=tuple(drafts.values()), reason="; ".join(reasons) or "no rules are configured")
+
+
+def _run(
+    rule: RoutingRule,
+    model: Model,
+    models: Mapping[ModelName, Model],
+    study: Study,
+    series: Sequence[Series],
+    add: Callable[[JobDraft], None],
+    key: JobKey,
+    priority: Priority,
+) -> str:
+    """Applies a model, or the one that its manifest names in its place, and says so; no model comes twice."""
+    said: list[str] = []
+    tried: set[ModelName] = set()
+    following: Model | None = model
+    while following is not None and following.name not in tried:
+        tried.add(following.name)
+        done = _apply(rule, following, study, series, add, key, priority)
+        if isinstance(done, str):
+            return "; instead ".join([*said, done])
+        said.append(f"{following.name} is not run: {done.reason}" if following.manifest.inputs else done.reason)
+        following = next((item for item in models.values() if item.manifest.name == done.instead), None)
+    return "; ".join(said)
 
 
 def _apply(
@@ -99,31 +161,45 @@ def _apply(
     model: Model,
     study: Study,
     series: Sequence[Series],
+    add: Callable[[JobDraft], None],
     key: JobKey,
     priority: Priority,
-    drafts: dict[JobId, JobDraft],
-) -> str:
-    chosen = [item for item in series if unfit(model, study, item) is None]
-    for item in chosen:
-        draft = JobDraft(
-            id=key(item, model),
+) -> str | NoChoice:
+    """Adds a model's jobs and says what was chosen, or why nothing was."""
+
+    def draft(reference: Series, inputs: InputSetId, choice: Choice | None = None) -> JobDraft:
+        return JobDraft(
+            id=key(reference, inputs, model),
             study_uid=study.uid,
-            series_uid=item.uid,
-            input_set=item.input_set(),
+            series_uid=reference.uid,
+            input_set=inputs,
             model=model.name,
             model_digest=model.digest,
             rule=rule.name,
             deliver=rule.deliver,
             priority=priority,
-            sender=item.instances[0].calling_ae,
+            sender=reference.instances[0].calling_ae,
             due_in=rule.due_in,
             device=model.manifest.resources.device,
             on_refusal=rule.on_refusal or OnRefusal(model.manifest.on_refusal),
+            flags=choice.flags if choice else (),
+            inputs=tuple(NamedSeries(name=name, series_uid=one.uid) for name, one in choice.series) if choice else (),
         )
-        drafts[draft.id] = _merge(drafts[draft.id], draft) if draft.id in drafts else draft
+
+    if model.manifest.inputs:
+        choice = choose(model.wanted, study, series)
+        if isinstance(choice, NoChoice):
+            return choice
+        add(draft(choice.series[0][1], joint_input_set(choice.series), choice))
+        names = ", ".join(f"{name} = {one.first.series_number or one.uid}" for name, one in choice.series)
+        why = f" ({choice.reason})" if choice.reason else ""
+        return f"{model.name} on series {names}{why}"
+    chosen = [item for item in series if unfit(model, study, item) is None]
+    for item in chosen:
+        add(draft(item, item.input_set()))
     if chosen:
-        return f"rule {rule.name!r}: {model.name} on {len(chosen)} of {len(study.series)} series"
-    return f"rule {rule.name!r}: no series fits {model.name} ({unfit(model, study, series[0])})"
+        return f"{model.name} on {len(chosen)} of {len(study.series)} series"
+    return NoChoice(reason=f"no series fits {model.name} ({unfit(model, study, series[0])})")
 
 
 def _urgency(rule: RoutingRule, order: Order | None) -> Priority:
@@ -148,18 +224,10 @@ def _merge(first: JobDraft, second: JobDraft) -> JobDraft:
 
 
 def unfit(model: Model, study: Study, series: Series) -> str | None:
-    """Why a model does not take a series, or None where it does; what only pixels can tell is judged when loading."""
-    wanted = model.manifest.input
-    first = series.first
-    if first.modality not in wanted.modality:
-        return f"modality {first.modality or 'unknown'} is not {' or '.join(wanted.modality)}"
-    if all("LOCALIZER" in instance.header.image_type[2:] for instance in series.instances):
-        return "its images are localizers by their Image Type"  # PS3.3 C.8.2.1.1.1; planned on, not diagnosed from
-    slices = sum(instance.header.frames for instance in series.instances)
-    if slices < wanted.geometry.slices.min:
-        return f"{slices} slices, at least {wanted.geometry.slices.min} needed"
-    if slices > wanted.geometry.slices.max:
-        return f"{slices} slices, at most {wanted.geometry.slices.max} taken"
-    if not model.select.holds(study, series):
-        return "the manifest's series selector says no"
-    return None
+    """Why a model does not take a series (the reference, where it takes several), or None where it does."""
+    return unfit_input(model.wanted[0], study, series)
+
+
+def joint_input_set(series: Sequence[tuple[str, Series]]) -> InputSetId:
+    """Names exactly these series, each for its input."""
+    return InputSetId(digest("inputs", *(f"{name} {one.input_set()}" for name, one in series)))

@@ -79,11 +79,11 @@ class Routing:
         values = rows.draft_values(draft, now) | {"state": JobState.QUEUED.value, "supersedes": earlier}
         connection.execute(insert(_JOBS).values(**values))
         members = select(_INSTANCES.c.sop_instance_uid).where(
-            _INSTANCES.c.series_uid == draft.series_uid, _INSTANCES.c.study_uid == draft.study_uid, _NOT_OURS
+            _INSTANCES.c.series_uid.in_(draft.series), _INSTANCES.c.study_uid == draft.study_uid, _NOT_OURS
         )
         uids = connection.execute(members).scalars().all()
         connection.execute(insert(_INPUTS), [{"job_id": draft.id, "sop_instance_uid": uid} for uid in uids])
-        detail = f"{draft.model} on {len(uids)} instances of series {draft.series_uid} by rule {draft.rule!r}"
+        detail = f"{draft.model} on {len(uids)} instances of series {_named(draft)} by rule {draft.rule!r}"
         rows.tell(connection, now, draft.study_uid, "job queued", detail, draft.id)
         return True
 
@@ -93,10 +93,14 @@ class Routing:
             connection.execute(update(_JOBS).where(_JOBS.c.id == job.id).values(priority=int(priority)))
 
     def _overtake(self, connection: Connection, draft: JobDraft, now: float) -> str | None:
-        """Finds the version this job follows, and takes it out of the queue if it has not run yet."""
+        """Finds the version this job follows, and takes it out of the queue if it has not run yet.
+
+        A model of several series has one answer for a study, whichever of them was its first.
+        """
+        same = _JOBS.c.study_uid == draft.study_uid
         query = (
             select(_JOBS)
-            .where(_JOBS.c.study_uid == draft.study_uid, _JOBS.c.series_uid == draft.series_uid)
+            .where(same if draft.inputs else same & (_JOBS.c.series_uid == draft.series_uid))
             .where(_JOBS.c.model == draft.model, _JOBS.c.state != JobState.SUPERSEDED.value)
             .order_by(_JOBS.c.created_at.desc())
         )
@@ -108,3 +112,7 @@ class Routing:
             rows.tell(connection, now, draft.study_uid, "job superseded", f"newer input set: {draft.id}", earlier.id)
             return str(earlier.supersedes) if earlier.supersedes else None
         return str(earlier.id)
+
+
+def _named(draft: JobDraft) -> str:
+    return ", ".join(f"{item.series_uid} ({item.name})" for item in draft.inputs) or draft.series_uid

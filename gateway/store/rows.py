@@ -22,7 +22,7 @@ from gateway.domain.ids import (
     Sha256,
     StudyUID,
 )
-from gateway.domain.job import Delivery, DeliveryDraft, Job, JobDraft, OnRefusal, Payload, Priority
+from gateway.domain.job import Delivery, DeliveryDraft, Job, JobDraft, NamedSeries, OnRefusal, Payload, Priority
 from gateway.domain.messages import Outcome, revive, to_json
 from gateway.domain.states import (
     DeliveryState,
@@ -105,6 +105,7 @@ def to_job(row: Row[Any]) -> Job:
         sender=row.sender,
         due_in=None if row.deadline is None else row.deadline - row.created_at,
         device=row.device,
+        inputs=tuple(revive(NamedSeries, one) for one in row.inputs or ()),
     )
     return Job(
         draft=draft,

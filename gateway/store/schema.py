@@ -154,6 +154,7 @@ jobs = Table(
     Column("deliver", JSON, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("flags", JSON, nullable=False),
+    Column("inputs", JSON, nullable=False, default=list, server_default="[]"),  # names of several series
     Column("supersedes", String(32)),
     Column("state", String(16), nullable=False),
     Column("fence", Integer, nullable=False, default=0),

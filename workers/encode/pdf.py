@@ -38,7 +38,7 @@ def build_pdf(source: Source) -> Dataset:
     result.DocumentTitle = long_string(f"AI, not verified: {source.manifest.title}")
     result.VerificationFlag = "UNVERIFIED"
     result.ConceptNameCodeSequence = [concept_item(REPORT)]
-    result.SourceInstanceSequence = [_reference(image) for image in source.evidence]
+    result.SourceInstanceSequence = [_reference(image) for image in source.images]
     result.MIMETypeOfEncapsulatedDocument = "application/pdf"
     result.EncapsulatedDocumentLength = len(data)
     result.EncapsulatedDocument = data + b"\0" * (len(data) % 2)

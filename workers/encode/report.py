@@ -79,7 +79,7 @@ def build_report(
     codes of the whole.
     """
     return Comprehensive3DSR(
-        evidence=[*source.evidence, *also],
+        evidence=[*source.images, *also],
         content=_content(source, groups, evaluations),
         series_instance_uid=source.uid(role, "series"),
         series_number=series_number,
@@ -222,7 +222,13 @@ def _code_of(item: Dataset) -> CodedConcept | None:
 
 
 def _image_library(source: Origin) -> ContainerContentItem:
-    """Exactly the images that were used (TID 1600, 1601). Older OHIF stops at a report without one."""
+    """Exactly the images that were used, a group for each series (TID 1600, 1601). Older OHIF stops at a report without one."""
+    library = ContainerContentItem(name=IMAGE_LIBRARY, relationship_type=_CONTAINS)
+    library.ContentSequence = ContentSequence([_image_group(images) for images in (source.evidence, *source.beside)])
+    return library
+
+
+def _image_group(images: Sequence[Dataset]) -> ContainerContentItem:
     group = ContainerContentItem(name=IMAGE_LIBRARY_GROUP, relationship_type=_CONTAINS)
     group.ContentSequence = ContentSequence(
         [
@@ -232,12 +238,10 @@ def _image_library(source: Origin) -> ContainerContentItem:
                 referenced_sop_instance_uid=reference.SOPInstanceUID,
                 relationship_type=_CONTAINS,
             )
-            for reference in source.evidence
+            for reference in images
         ]
     )
-    library = ContainerContentItem(name=IMAGE_LIBRARY, relationship_type=_CONTAINS)
-    library.ContentSequence = ContentSequence([group])
-    return library
+    return group
 
 
 def _evaluations(source: Origin, coded: Sequence[CodeContentItem]) -> ContainerContentItem:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -45,6 +46,16 @@ class Origin:
     def evidence(self) -> tuple[Dataset, ...]:
         """What result objects need to know of each image, once for each instance."""
         raise NotImplementedError
+
+    @property
+    def beside(self) -> tuple[tuple[Dataset, ...], ...]:
+        """The same of each other series that the model was given."""
+        return ()
+
+    @property
+    def images(self) -> tuple[Dataset, ...]:
+        """References to every instance that the model was given."""
+        return (*self.evidence, *chain.from_iterable(self.beside))
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -131,6 +142,16 @@ class Source(Origin):
     def evidence(self) -> tuple[Dataset, ...]:
         """The references, each instance once: slices of a multi-frame image are one."""
         return tuple({str(reference.SOPInstanceUID): reference for reference in self.references}.values())
+
+    @cached_property
+    def beside(self) -> tuple[tuple[Dataset, ...], ...]:
+        """References, once for each instance."""
+        spacing = self.volume.spacing[0]
+        return tuple(
+            tuple(_reference(header, spacing) for header in companion.headers)
+            for companion in self.volume.companions
+            if companion.headers
+        )
 
     @cached_property
     def references(self) -> tuple[Dataset, ...]:

@@ -126,8 +126,9 @@ def prepared(model: Model, volume: Volume) -> dict[str, Any]:
 
 
 def image_of(volume: Volume) -> MetaTensor:
-    """One channel, axes (slice, row, column) as they are: MONAI's affine goes from index to RAS, whatever the axes."""
-    voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels))[None]
+    """A channel for each input, axes (slice, row, column) as they are: MONAI's affine goes from index to RAS, whatever the axes."""
+    channels = [volume.voxels, *(each.voxels for each in volume.companions)]
+    voxels = torch.from_numpy(np.stack(channels) if volume.companions else np.ascontiguousarray(volume.voxels)[None])
     affine = torch.from_numpy(LPS_TO_RAS @ volume.affine)
     return MetaTensor(voxels, affine=affine, meta={"original_channel_dim": 0, "spatial_shape": volume.voxels.shape})
 

@@ -10,15 +10,17 @@ import torch
 from gateway.domain.ids import digest
 from gateway.domain.messages import JobOrder
 from workers.infer.model import Model
+from workers.load.volume import Volume
 
 _LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom")
 
 
-def provenance(order: JobOrder, model: Model) -> dict[str, str]:
+def provenance(order: JobOrder, model: Model, volume: Volume) -> dict[str, str]:
     """Name -> text; the same job with the same provenance gives the same bytes on the same machine."""
     sampled, quick = model.manifest.uncertainty, model.manifest.acceleration
     return {
         "inputs": digest("inputs", *sorted(item.sha256 for item in order.inputs)),
+        **{f"input {each.name}": each.said for each in volume.companions},
         "weights": model.manifest.weights.sha256,
         "preprocessing": _names(model.preprocess),
         "postprocessing": _names(model.postprocess),

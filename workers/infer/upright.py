@@ -45,14 +45,19 @@ def straighten(volume: Volume) -> Upright | None:
     corner = offsets.min(axis=0)
     offsets -= corner
     room = np.ceil(offsets.max(axis=0)).astype(int) + 1
-    voxels = np.full((count, shape[0] + room[0], shape[1] + room[1]), volume.voxels.min(), np.float32)
-    voxels[:, : shape[0], : shape[1]] = volume.voxels
-    for plane, offset in zip(voxels, offsets, strict=True):
-        plane[:] = ndimage.shift(plane, offset, order=1, mode="nearest")
+
+    def moved(slices: NDArray[np.float32]) -> NDArray[np.float32]:
+        voxels = np.full((count, shape[0] + room[0], shape[1] + room[1]), slices.min(), np.float32)
+        voxels[:, : shape[0], : shape[1]] = slices
+        for plane, offset in zip(voxels, offsets, strict=True):
+            plane[:] = ndimage.shift(plane, offset, order=1, mode="nearest")
+        return voxels
+
     affine = volume.affine.copy()
     affine[:3, 3] += volume.affine[:3, 1:3] @ corner
     affine[:3, 0] -= volume.affine[:3, 1:3] @ shear
-    upright = dataclasses.replace(volume, voxels=voxels, affine=affine)
+    companions = tuple(dataclasses.replace(each, voxels=moved(each.voxels)) for each in volume.companions)
+    upright = dataclasses.replace(volume, voxels=moved(volume.voxels), affine=affine, companions=companions)
     return Upright(volume=upright, offsets=offsets, shape=(shape[0], shape[1]))
 
 

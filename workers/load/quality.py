@@ -37,7 +37,7 @@ WORDS = {
 def figures(volume: Volume) -> dict[str, float]:
     """Everything but the likeness, which needs reference images."""
     voxels, affine = _thinned(volume)
-    inside = _object(voxels)
+    inside = body(voxels)
     values = voxels[inside].astype(np.float64)
     top = float(np.percentile(values, 99)) if values.size else 0.0
     floor = float(voxels.min())
@@ -61,7 +61,7 @@ def figures(volume: Volume) -> dict[str, float]:
 def thumbnail(volume: Volume) -> NDArray[np.float32]:
     """The object in its box, 16 x 16 x 16 voxels along left, back and head, from 0 to 1: what turns over, and what is there."""
     voxels, affine = _thinned(volume)
-    inside = _object(voxels)
+    inside = body(voxels)
     index = np.argwhere(inside)
     corners = affine[:3, :3] @ index.T + affine[:3, 3:4]
     low, high = np.percentile(corners, 0.5, axis=1), np.percentile(corners, 99.5, axis=1)
@@ -108,7 +108,7 @@ def _thinned(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     return volume.voxels[::step, ::step, ::step], affine
 
 
-def _object(voxels: NDArray[np.float32]) -> NDArray[np.bool_]:
+def body(voxels: NDArray[np.float32]) -> NDArray[np.bool_]:
     """What is brighter than Otsu's threshold (1979) on the part below the 99th percentile."""
     low, high = float(voxels.min()), float(np.percentile(voxels, 99))
     if high <= low:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from gateway.domain.errors import InputRefused
-from gateway.domain.messages import JobOrder
+from gateway.domain.messages import InputFile, JobOrder
 from gateway.domain.study import Patient
-from gateway.manifest import Manifest
+from gateway.manifest import Input, Manifest
 from workers.load.alike import Alike, representatives
 from workers.load.geometry import Plane, Stack, check_limits, stack
 from workers.load.multiframe import frames, is_multiframe
@@ -48,18 +48,23 @@ def load(order: JobOrder, manifest: Manifest) -> Volume:
     Nothing is assumed about names, order or number of the files. Raises InputRefused with a code and one sentence for
     everything that is not a single, complete, evenly spaced stack within the manifest's limits.
     """
-    limits = manifest.input.geometry
-    if not order.inputs or len(order.inputs) > limits.slices.max:
+    return load_series(order.inputs, manifest.input, manifest.resources.memory_mib)
+
+
+def load_series(files: Sequence[InputFile], wanted: Input, memory_mib: float) -> Volume:
+    """One series for one input of a manifest; a model may have so much memory for it and for what is made of it."""
+    limits = wanted.geometry
+    if not files or len(files) > limits.slices.max:
         raise InputRefused(
-            f"the series has {len(order.inputs)} images, the model takes at most {limits.slices.max}", code="slices"
+            f"the series has {len(files)} images, the model takes at most {limits.slices.max}", code="slices"
         )
     with ThreadPoolExecutor(_THREADS) as threads:  # files, digests and pixels are read side by side, headers in between
-        datasets, multiframe = _single_frames(list(threads.map(read, order.inputs)))
-        _check_common(datasets, manifest)
+        datasets, multiframe = _single_frames(list(threads.map(read, files)))
+        _check_common(datasets, wanted)
         planes = _planes(datasets)
         placed = stack(planes, gaps=limits.gaps)
         check_limits(placed, planes[0].shape, limits)
-        voxels = _voxels(datasets, placed, planes[0].shape, manifest, threads)
+        voxels = _voxels(datasets, placed, planes[0].shape, memory_mib, threads)
     return Volume(
         voxels=voxels,
         affine=placed.affine,
@@ -85,30 +90,31 @@ def _frame_numbers(datasets: Sequence[Dataset], placed: Stack) -> tuple[int | No
     return tuple(None if index is None else int(datasets[index].InstanceNumber) for index in placed.order)
 
 
-def _check_common(datasets: Sequence[Dataset], manifest: Manifest) -> None:
+def _check_common(datasets: Sequence[Dataset], wanted: Input) -> None:
     for code, (name, keyword) in ONE_OF_EACH.items():
         found = {_read(dataset, keyword, str, "") for dataset in representatives(datasets, [keyword])}
         if "" in found:
             raise InputRefused(f"an image of the series has no {name}", code=code)
         if len(found) > 1:
             raise InputRefused(f"the images have {len(found)} different values of {name}, not one", code=code)
-    if len({_patient(dataset).key() for dataset in representatives(datasets, _PATIENT)}) > 1:
+    if len({patient_of(dataset).key() for dataset in representatives(datasets, _PATIENT)}) > 1:
         raise InputRefused("the images are of more than one patient", code="mixed_patients")
-    _check_kind(datasets[0], manifest)
+    _check_kind(datasets[0], wanted)
 
 
-def _check_kind(dataset: Dataset, manifest: Manifest) -> None:
+def _check_kind(dataset: Dataset, wanted: Input) -> None:
     modality = _read(dataset, "Modality", str, "")
-    if modality not in manifest.input.modality:
-        taken = " or ".join(manifest.input.modality)
+    if modality not in wanted.modality:
+        taken = " or ".join(wanted.modality)
         raise InputRefused(f"the series is {modality}, the model takes {taken}", code="modality")
     part = _read(dataset, "BodyPartExamined", str, "").strip().upper()
-    if part and manifest.input.body_part and part not in manifest.input.body_part:
-        taken = " or ".join(manifest.input.body_part)
+    if part and wanted.body_part and part not in wanted.body_part:
+        taken = " or ".join(wanted.body_part)
         raise InputRefused(f"the series is of another body part, the model takes {taken}", code="body_part")
 
 
-def _patient(dataset: Dataset) -> Patient:
+def patient_of(dataset: Dataset) -> Patient:
+    """Who an image is of."""
     return Patient(
         patient_id=_read(dataset, "PatientID", str, ""),
         issuer=_read(dataset, "IssuerOfPatientID", str, ""),
@@ -162,10 +168,10 @@ def _read(dataset: Dataset, keyword: str, kind: Callable[[Any], _T], absent: _T)
 
 
 def _voxels(
-    datasets: Sequence[Dataset], placed: Stack, shape: tuple[int, int], manifest: Manifest, threads: Executor
+    datasets: Sequence[Dataset], placed: Stack, shape: tuple[int, int], memory_mib: float, threads: Executor
 ) -> NDArray[np.float32]:
     needed = len(placed.order) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
-    allowed = int(MEMORY_SHARE * manifest.resources.memory_mib * 2**20)
+    allowed = int(MEMORY_SHARE * memory_mib * 2**20)
     if needed > allowed:
         raise InputRefused(
             f"the volume needs {needed / 2**20:.0f} MiB, the model's limit leaves {allowed / 2**20:.0f}",

@@ -12,6 +12,18 @@ from workers.load.geometry import spacing_of
 
 
 @dataclass(frozen=True, kw_only=True)
+class Companion:
+    """Another series of the same study, on the grid of the volume it goes with."""
+
+    name: str  # of the input
+    voxels: NDArray[
+        np.float32
+    ]  # (slices, rows, columns) of the volume; 0 where the series does not reach, or is missing
+    headers: tuple[Dataset, ...] = ()  # one for each of its instances, without pixel data; none where it is missing
+    said: str = ""  # how it came onto the grid, for provenance
+
+
+@dataclass(frozen=True, kw_only=True)
 class Volume:
     """A stack of parallel, evenly spaced slices of one series.
 
@@ -32,6 +44,9 @@ class Volume:
 
     flags: tuple[str, ...] = ()
     """What is unusual about the input, each one sentence."""
+
+    companions: tuple[Companion, ...] = ()
+    """The other series of a model that takes several, in the order of its inputs."""
 
     def frame_number(self, index: int) -> int | None:
         """Number of a slice's frame; None where its image has but one."""

@@ -93,10 +93,19 @@ class Evidence:
     @cached_property
     def class_of(self) -> dict[str, str]:
         """SOP Instance UID of each image that the job was given -> its SOP class."""
-        return {
-            str(self.header(index).SOPInstanceUID): str(self.header(index).SOPClassUID)
-            for index in self.slice_of.values()
-        }
+        return {uid: str(header.SOPClassUID) for uid, header in self._images.items()}
+
+    @cached_property
+    def series_of(self) -> dict[str, str]:
+        """SOP Instance UID of each image that the job was given -> its series."""
+        return {uid: str(header.SeriesInstanceUID) for uid, header in self._images.items()}
+
+    @cached_property
+    def _images(self) -> dict[str, Dataset]:
+        given = {file.sop_instance_uid for file in self.order.inputs}
+        others = (header for each in self.volume.companions for header in each.headers)
+        images = (*(self.header(index) for index in self.slice_of.values()), *others)
+        return {str(header.SOPInstanceUID): header for header in images if str(header.SOPInstanceUID) in given}
 
     def slice_at(self, reference: Dataset) -> int | None:
         """Index of the slice that an item names: an image of the input, and a frame of it where it has several."""

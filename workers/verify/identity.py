@@ -19,6 +19,11 @@ def check_images_agree(evidence: Evidence) -> None:
     for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         if len({_text(header, keyword).strip() for header in evidence.volume.headers if header is not None}) > 1:
             raise images.refuse("mixed_images", f"{keyword} is not the same in all of them")
+    for companion in evidence.volume.companions:
+        for keyword in ("PatientID", "StudyInstanceUID"):
+            own = _text(evidence.volume.first, keyword).strip()
+            if any(_text(header, keyword).strip() != own for header in companion.headers):
+                raise images.refuse("mixed_images", f"{keyword} of {companion.name} is not that of the other images")
 
 
 def check_patient_and_study(result: Result, evidence: Evidence) -> None:
@@ -42,7 +47,7 @@ def check_own_uids(result: Result, evidence: Evidence) -> None:
     """A result never takes an image's place, nor hides in its series."""
     if str(result.dataset.SOPInstanceUID) in {file.sop_instance_uid for file in evidence.order.inputs}:
         raise result.refuse("uid_reused", "SOP Instance UID is that of an image")
-    if result.dataset.SeriesInstanceUID == evidence.volume.first.SeriesInstanceUID:
+    if str(result.dataset.SeriesInstanceUID) in evidence.series_of.values():
         raise result.refuse("uid_reused", "Series Instance UID is that of the images")
 
 

@@ -57,8 +57,7 @@ def check_evidence(result: Result, evidence: Evidence, series_of: dict[str, str]
         for series in study.get("ReferencedSeriesSequence") or ():
             for item in series.get("ReferencedSOPSequence") or ():
                 listed[str(item.get("ReferencedSOPInstanceUID"))] = str(series.get("SeriesInstanceUID"))
-    images = dict.fromkeys(evidence.class_of, str(evidence.volume.first.SeriesInstanceUID))
-    if any(series != (images | series_of).get(uid, series) for uid, series in listed.items()):
+    if any(series != (evidence.series_of | series_of).get(uid, series) for uid, series in listed.items()):
         raise result.refuse("unknown_series", "its evidence lists an instance under another series")
     for item in result.dataset.get("ContentSequence") or ():
         if not {instance for _, instance in referenced(item)} <= set(listed):

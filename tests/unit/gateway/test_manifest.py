@@ -230,3 +230,25 @@ def test_weights(bundle: Path) -> None:
     (bundle / "models" / "model.safetensors").unlink()
     with pytest.raises(BundleInvalid, match="are missing: run `hilum models prepare`"):
         check_weights(bundle, manifest)
+
+
+def test_one_series_or_several() -> None:
+    """The first of several is the one that results lie on; both ways at once, one of several, or two of a name are refused."""
+    one = {"name": "t1", "modality": ["MR"]}
+    several = [one, one | {"name": "t2", "missing": "zeros"}]
+    alone = {key: value for key, value in GOOD.items() if key != "input"}
+    manifest = Manifest.model_validate(alone | {"inputs": several})
+    assert (manifest.input, [item.name for item in manifest.series]) == (manifest.inputs[0], ["t1", "t2"])
+    assert Manifest.model_validate(manifest.model_dump(mode="json")) == manifest
+    assert Manifest.model_validate(GOOD).series == (Manifest.model_validate(GOOD).input,)
+    for wrong in (
+        GOOD | {"inputs": several},
+        alone | {"inputs": several[:1]},
+        alone | {"inputs": []},
+        alone | {"inputs": "t1"},
+        alone | {"inputs": [one, one]},
+        alone | {"inputs": several[::-1]},
+        alone,
+    ):
+        with pytest.raises(ValueError):
+            Manifest.model_validate(wrong)

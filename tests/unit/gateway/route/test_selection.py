@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.context import Order
-from gateway.domain.ids import DestinationName, JobId, ModelName, Sha256, StudyUID
+from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, Sha256, StudyUID
 from gateway.domain.job import Priority
 from gateway.domain.study import Instance, Patient, Series, Study
 from gateway.manifest import Manifest
@@ -71,8 +71,8 @@ def run(instances: list[Instance], *rules: RoutingRule, models: Sequence[Model] 
     return decide(Study.of(STUDY, instances), rules, known, key)
 
 
-def key(series: Series, item: Model) -> JobId:
-    return job_key(series.first.study_uid, series.uid, series.input_set(), item.digest + item.name)
+def key(series: Series, inputs: InputSetId, item: Model) -> JobId:
+    return job_key(series.first.study_uid, series.uid, inputs, item.digest + item.name)
 
 
 def test_a_fitting_series_is_a_job() -> None:

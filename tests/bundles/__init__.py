@@ -1,0 +1,1 @@
+"""Bundles that tests run, and how their networks were trained."""

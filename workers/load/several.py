@@ -1,0 +1,116 @@
+"""The series of a model that takes several: each loaded by its own rules, all on the grid of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from gateway.domain.errors import InputRefused
+from gateway.domain.messages import JobOrder
+from gateway.manifest import Input, Manifest, Registration
+from workers.load.envelope import enforce, read_fingerprint
+from workers.load.registration import Alignment, align, resample
+from workers.load.series import load, load_series, patient_of
+from workers.load.volume import Companion, Volume
+
+
+def load_inputs(order: JobOrder, manifest: Manifest) -> Volume:
+    """The volume of a model of one series; of one of several the first series, with the others as its companions.
+
+    Raises InputRefused as `load_series` does, with the input's name in front, and for series that are not of one patient and
+    study (`mixed_series`), that are missing (`input_missing`), or that cannot be brought together (`registration`,
+    `frame_of_reference`).
+    """
+    if not manifest.inputs:
+        return load(order, manifest)
+    share = manifest.resources.memory_mib / len(manifest.series)
+    files = {item.name: [file for file in order.inputs if file.input == item.name] for item in manifest.series}
+    if sum(map(len, files.values())) != len(order.inputs):
+        raise InputRefused("there are images for an input that the manifest does not have", code="input_unknown")
+    with _named(manifest.input):
+        volume = load_series(files[manifest.input.name], manifest.input, share)
+    companions, flags = [], list(volume.flags)
+    for item in manifest.series[1:]:
+        with _named(item):
+            if not files[item.name]:
+                companions.append(_absent(item, volume))
+                continue
+            found = load_series(files[item.name], item, share)
+            if item.envelope is not None:
+                reference = read_fingerprint(Path(order.bundle) / item.envelope.fingerprint)
+                found, _ = enforce(found, reference, item.envelope)
+            companion, said = _brought(volume, found, item, manifest.registration)
+        companions.append(companion)
+        flags += [f"{item.name}: {flag}" for flag in (*found.flags, *said)]
+    return replace(volume, companions=tuple(companions), flags=tuple(flags))
+
+
+@contextmanager
+def _named(item: Input) -> Iterator[None]:
+    try:
+        yield
+    except InputRefused as refusal:
+        raise InputRefused(f"{item.name}: {refusal.message}", code=refusal.code) from refusal
+
+
+def _absent(item: Input, volume: Volume) -> Companion:
+    if item.missing != "zeros":
+        raise InputRefused("there is no series for this input", code="input_missing")
+    nothing = np.broadcast_to(np.float32(0), volume.voxels.shape)
+    return Companion(name=item.name, voxels=nothing, said="missing: zeros")
+
+
+def _brought(volume: Volume, other: Volume, item: Input, settings: Registration) -> tuple[Companion, tuple[str, ...]]:
+    """Another series on the volume's grid, and what a reader must know about how it came there."""
+    if (
+        patient_of(volume.first).key() != patient_of(other.first).key()
+        or volume.first.StudyInstanceUID != other.first.StudyInstanceUID
+    ):
+        raise InputRefused("the series are not of one patient and one study", code="mixed_series")
+    apart = str(volume.first.FrameOfReferenceUID) != str(other.first.FrameOfReferenceUID)
+    if apart and settings.method == "never":
+        raise InputRefused(
+            "the series have different frames of reference, and the manifest allows no registration",
+            code="frame_of_reference",
+        )
+    found = align(volume, other, search=settings.method == "always" or (apart and settings.method == "auto"))
+    problem = _problem(found, settings)
+    if problem and settings.outside == "refuse":
+        raise InputRefused(f"not processed: {problem}", code="registration")
+    voxels = resample(other.voxels, other.affine, found.motion, volume.affine, volume.voxels.shape)
+    headers = {str(header.SOPInstanceUID): header for header in other.headers if header is not None}
+    companion = Companion(
+        name=item.name, voxels=voxels, headers=tuple(headers.values()), said=_said(found, other.first)
+    )
+    return companion, (*((f"{problem}.",) if problem else ()), *((f"{_moved(found)}.",) if found.registered else ()))
+
+
+def _problem(found: Alignment, settings: Registration) -> str:
+    if found.overlap < settings.overlap:
+        return (
+            f"the series covers {found.overlap:.0%} of the body in the first, at least {settings.overlap:.0%} is needed"
+        )
+    if found.agreement < settings.agreement:
+        return (
+            f"the series does not agree with the first (shared information {found.agreement:.3f}, "
+            f"at least {settings.agreement:g} is needed)"
+        )
+    return ""
+
+
+def _moved(found: Alignment) -> str:
+    return (
+        f"registered rigidly to the first series: turned by {found.degrees:.1f} degrees, moved by up to {found.shift:.0f} mm, "
+        f"shared information {found.agreement:.3f}"
+    )
+
+
+def _said(found: Alignment, header: Dataset) -> str:
+    way = "rigid registration" if found.registered else "common frame of reference"
+    rows = "; ".join(" ".join(f"{value:.6g}" for value in row) for row in found.motion[:3])
+    return f"series {header.SeriesInstanceUID}, {way}, agreement {found.agreement:.4f}, overlap {found.overlap:.4f}, motion {rows}"
