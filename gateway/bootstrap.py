@@ -55,6 +55,7 @@ from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule, make_model, matching, needed, unmet
 from gateway.settings import Destination, Settings
+from gateway.signature import check_signature
 from gateway.store.ledger import SqlLedger, open_ledger
 from gateway.store.spool import LocalSpool
 from gateway.web.access import read_tokens
@@ -97,6 +98,8 @@ def make_models(settings: Settings) -> dict[ModelName, Model]:
             check_weights(bundle, manifest)
             digest = Sha256(bundle_digest(bundle))
             check_pin(name, entry.digest, digest)
+            if settings.models_trust is not None and not entry.bundle.startswith("builtin:"):
+                check_signature(bundle, digest, settings.models_trust.keys, require=settings.models_trust.require)
             check_accepted(settings.data_dir, name, manifest, digest)
         except BundleInvalid as error:
             raise ConfigurationError(f"models.{name}: {error.message}") from error

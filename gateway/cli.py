@@ -292,7 +292,7 @@ def models_init(
 
 @models_app.command("add")
 def models_add(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's directory.")],
+    bundle: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The bundle's directory.")],
     config: SiteConfig,
     name: Annotated[str | None, typer.Option(help="The site's name for it; else the manifest's.")] = None,
 ) -> None:
@@ -300,6 +300,25 @@ def models_add(
     from gateway.commands.lifecycle import add
 
     print(add(config, bundle, name))
+
+
+@models_app.command("sign")
+def models_sign(
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="Ed25519 private key, PEM.")],
+    bundle: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The bundle's directory.")],
+) -> None:
+    """Signs a bundle, for sites that take signed ones only (models_trust)."""
+    from gateway.commands.lifecycle import sign
+
+    print(sign(bundle, key))
+
+
+@models_app.command("schema")
+def models_schema() -> None:
+    """Prints the JSON Schema of the manifest, hilum.yaml of a bundle."""
+    from gateway.manifest import schema
+
+    print(json.dumps(schema(), indent=2))
 
 
 @models_app.command("test")

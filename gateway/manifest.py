@@ -142,7 +142,9 @@ class Registration(_Part):
 class Uncertainty(_Part):
     """How often a model is asked again to see how sure it is."""
 
-    method: Literal["mc_dropout", "tta"]  # dropout left on; or images turned over, brightened, with noise
+    method: Literal[
+        "mc_dropout", "tta", "ensemble"
+    ]  # dropout left on; images turned over, brightened, with noise; members
     samples: Annotated[int, Field(ge=2, le=100)] = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     map: bool = True  # write the entropy as a Parametric Map
@@ -327,13 +329,25 @@ class Weights(_Inside):
 
     file: Annotated[
         str, Field(min_length=1)
-    ]  # relative to the bundle, .safetensors, or a state dict read with weights_only=True
+    ]  # relative to the bundle: .safetensors, .onnx, TorchScript, or a state dict read with weights_only=True
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
         self.check(self.file, "weights")
         return self
+
+
+class Ensemble(_Part):
+    """More weights of the same network, trained apart: all of them answer, and one answer is made of theirs."""
+
+    members: Annotated[tuple[Weights, ...], Field(min_length=1, max_length=31)]  # beside `weights`
+    combine: Literal["mean", "vote", "staple"] = "mean"  # of the network's outputs; of the labels
+
+    @property
+    def count(self) -> int:
+        """Of all members."""
+        return 1 + len(self.members)
 
 
 class Device(_Part):
@@ -385,6 +399,7 @@ class Manifest(_Part):
     license: str
     device: Device
     weights: Weights
+    ensemble: Ensemble | None = None
     inputs: Annotated[
         tuple[Input, ...], Field(max_length=8)
     ] = ()  # several series into one network, the reference first
@@ -431,7 +446,25 @@ class Manifest(_Part):
             raise ValueError(
                 "acceleration is for models whose whole answer can be compared, not for boxes or single images"
             )
+        if self.uncertainty is not None and self.uncertainty.method == "ensemble" and self.ensemble is None:
+            raise ValueError("uncertainty by ensemble needs `ensemble` with the weights of its members")
+        if self.ensemble is not None and self.ensemble.combine != "mean" and self.output.kind != "segmentation":
+            raise ValueError("numbers are combined by mean: vote and staple are for labels")
         return self
+
+    @property
+    def samples(self) -> int:
+        """How many answers uncertainty is judged by."""
+        if self.uncertainty is None:
+            return 0
+        if self.uncertainty.method == "ensemble" and self.ensemble is not None:
+            return self.ensemble.count
+        return self.uncertainty.samples
+
+    @property
+    def weight_files(self) -> tuple[Weights, ...]:
+        """All of them."""
+        return (self.weights, *(self.ensemble.members if self.ensemble else ()))
 
 
 def _check_acceleration(manifest: Manifest, name: str) -> None:
@@ -462,24 +495,32 @@ def read_manifest(bundle: Path) -> Manifest:
     return manifest
 
 
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `hilum.yaml`, for editors and other programs: one series or several, never both."""
+    found = Manifest.model_json_schema()
+    found["required"] = [key for key in found["required"] if key != "input"]
+    return found | {"oneOf": [{"required": ["input"]}, {"required": ["inputs"]}]}
+
+
 def check_weights(bundle: Path, manifest: Manifest) -> None:
     """Proves that the weights are there and are those the manifest pins; raises BundleInvalid."""
-    file = bundle / manifest.weights.file
-    if not file.is_file():
-        raise BundleInvalid(
-            f"the weights {manifest.weights.file} of {manifest.name} are missing: run `hilum models prepare`"
-        )
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != manifest.weights.sha256:
-        wanted = manifest.weights.sha256
-        raise BundleInvalid(
-            f"the weights of {manifest.name} have SHA-256 {found[:12]}..., its manifest pins {wanted[:12]}..."
-        )
+    for weights in manifest.weight_files:
+        file = bundle / weights.file
+        if not file.is_file():
+            raise BundleInvalid(
+                f"the weights {weights.file} of {manifest.name} are missing: run `hilum models prepare`"
+            )
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != weights.sha256:
+            raise BundleInvalid(
+                f"the weights of {manifest.name} have SHA-256 {found[:12]}..., its manifest pins {weights.sha256[:12]}..."
+            )
 
 
 _BUILTIN = "builtin:"
-_NOT_THE_MODEL = {"docs", "__pycache__"}  # parts of a bundle that do not change what it computes
+SIGNATURE = "hilum.sig"
+_NOT_THE_MODEL = {"docs", "__pycache__", SIGNATURE}  # parts of a bundle that do not change what it computes
 
 
 def bundle_digest(bundle: Path) -> str:

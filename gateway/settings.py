@@ -17,7 +17,7 @@ from gateway.orders.settings import OrderSettings
 from gateway.receive.settings import DicomSettings, Peer
 from gateway.report.settings import EhrDestination, FhirDestination, Hl7Destination
 from gateway.route.rules import compile_expression
-from gateway.route.settings import ModelEntry, Name, Rule
+from gateway.route.settings import ModelEntry, ModelsTrust, Name, Rule
 from gateway.submit.settings import BrokerSettings, JobSettings
 from gateway.web.settings import HttpSettings
 
@@ -80,6 +80,7 @@ class Settings(BaseModel):
     hold: Hold = Hold()  # for studies that no rule wants yet
     destinations: dict[Name, Destination] = {}
     models: dict[Name, ModelEntry] = {}
+    models_trust: ModelsTrust | None = None  # signatures are not looked at where there is no such block
     rules: tuple[SiteRule, ...] = ()
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from gateway.domain.errors import BundleInvalid, ConfigurationError, HilumError,
 from gateway.domain.messages import Outcome
 from gateway.manifest import FILE_NAME, AcceptanceCase, bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.settings import read_settings
+from gateway.signature import check_signature, sign_bundle
 
 COPIES = "bundles"  # in the data directory
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -59,6 +60,8 @@ def add(config: Path, directory: Path, name: str | None) -> str:
         raise BundleInvalid(f"{manifest.name} is not added: it does not verify")
     settings = read_settings(config)
     digest = bundle_digest(source)
+    if settings.models_trust is not None:
+        check_signature(source, digest, settings.models_trust.keys, require=settings.models_trust.require)
     copy = settings.data_dir / COPIES / f"{manifest.name}-{digest[:12]}"
     if not copy.is_dir():
         partial = copy.with_suffix(".partial")
@@ -70,6 +73,14 @@ def add(config: Path, directory: Path, name: str | None) -> str:
     _accept(settings.data_dir, copy)
     set_model(config, name or manifest.name, str(copy), digest)
     return f"{name or manifest.name}: added, pinned to {digest[:12]}...; rules may run it now"
+
+
+def sign(directory: Path, key: Path) -> str:
+    """Signs the build that is there with a private key; raises ConfigurationError and BundleInvalid."""
+    manifest = read_manifest(directory)
+    check_weights(directory, manifest)
+    file = sign_bundle(directory, bundle_digest(directory), key)
+    return f"wrote {file}: {manifest.name} {manifest.version} is signed; a change of any file makes it void"
 
 
 def test(config: Path | None, name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.domain.units import parse_duration
 
@@ -18,6 +19,23 @@ class ModelEntry(BaseModel):
 
     bundle: Annotated[str, Field(min_length=1)]  # `builtin:NAME` or a directory
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # the only build that may run
+
+
+class ModelsTrust(BaseModel):
+    """Whose signatures on bundles are believed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: tuple[Path, ...] = ()  # Ed25519 public keys, PEM
+    require: bool = (
+        True  # every bundle must be signed, those that ship with Hilum excepted; else only what is signed is checked
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.require and not self.keys:
+            raise ValueError("require needs keys: name the public keys that may sign")
+        return self
 
 
 class Rule(BaseModel):

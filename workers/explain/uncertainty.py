@@ -65,7 +65,7 @@ def assess(model: Model, volume: Volume, labels: Labels, settings: Uncertainty) 
             total = counts[segment][-1] + plain.total(segment)
             overlaps[segment].append(2.0 * float((mask & result).sum()) / total if total else 1.0)
     spreads = tuple(_spread(segment, counts[segment], overlaps[segment], settings) for segment in segments)
-    return Assessment(spreads=spreads, maps=(_entropy(votes, settings.samples),) if settings.map else ())
+    return Assessment(spreads=spreads, maps=(_entropy(votes, model.manifest.samples),) if settings.map else ())
 
 
 def with_intervals(
@@ -87,14 +87,18 @@ def sentences(
     """One for each segment, for people."""
     settings = model.manifest.uncertainty
     assert settings is not None  # noqa: S101
-    way = {"mc_dropout": "with dropout on", "tta": "on slightly changed images"}[settings.method]
+    way = {
+        "mc_dropout": "with dropout on",
+        "tta": "on slightly changed images",
+        "ensemble": "of the ensemble's members",
+    }[settings.method]
     found = []
     for spread in assessment.spreads:
         label = model.manifest.output.segments[spread.segment - 1].label
         bias = float(np.mean(spread.voxels)) / max(voxels[spread.segment], 1) - 1
         said = [
             f"{label}: confidence {spread.confidence}",
-            f"{settings.samples} runs {way} agree with the result by Dice {spread.agreement:.3f}",
+            f"{model.manifest.samples} runs {way} agree with the result by Dice {spread.agreement:.3f}",
             *(_range(item, bias) for item in measurements if item.segment == spread.segment and item.low is not None),
         ]
         found.append(f"{'; '.join(said)}.")
@@ -108,6 +112,9 @@ def _range(item: MeasurementResult, bias: float) -> str:
 
 
 def _samples(model: Model, volume: Volume, settings: Uncertainty) -> Iterator[NDArray[np.uint8]]:
+    if settings.method == "ensemble":
+        yield from (infer(member, volume) for member in model.alone())
+        return
     state = torch.get_rng_state()
     try:
         for number in range(settings.samples):

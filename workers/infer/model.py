@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from io import BytesIO
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -19,14 +18,15 @@ from monai.inferers.inferer import Inferer
 from monai.transforms.compose import Compose
 from monai.transforms.io.array import LoadImage, SaveImage
 from monai.transforms.io.dictionary import LoadImaged, SaveImaged
-from torch import Tensor, nn
+from torch import nn
 
 from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.domain.messages import ModelIdentity
-from gateway.manifest import Manifest, bundle_digest, read_manifest
+from gateway.manifest import Manifest, Weights, bundle_digest, read_manifest
 from workers.infer import scan
 from workers.infer.accelerate import accelerated
 from workers.infer.dropout import has_dropout
+from workers.infer.weights import MeanNetwork, with_weights
 from workers.load.envelope import Fingerprint, read_fingerprint
 
 CONFIG = Path("configs/inference.json")
@@ -51,6 +51,11 @@ class Model:
     reference: Fingerprint | None = None  # of the images it was made for
     plain: nn.Module | None = None  # the network as it was before it was made faster
     notes: list[str] = field(default_factory=list)  # what the last run had to do without, for want of memory
+    members: tuple[nn.Module, ...] = ()  # of an ensemble; `network` is their mean
+
+    def alone(self) -> tuple[Model, ...]:
+        """Each member of an ensemble as a model of its own."""
+        return tuple(replace(self, network=member, members=()) for member in self.members)
 
 
 def open_model(bundle: Path) -> Model:
@@ -61,7 +66,7 @@ def open_model(bundle: Path) -> Model:
     """
     manifest = read_manifest(bundle)
     scan.check(bundle)
-    weights = _weights(bundle, manifest)
+    weights = [_weights(bundle, each) for each in manifest.weight_files]
     digest = bundle_digest(bundle)
     try:
         return _open(bundle, manifest, digest, weights)
@@ -71,22 +76,22 @@ def open_model(bundle: Path) -> Model:
         raise BundleInvalid(f"{bundle.name} cannot be opened: {_sentence(error)}") from error
 
 
-def _weights(bundle: Path, manifest: Manifest) -> bytes:
+def _weights(bundle: Path, weights: Weights) -> bytes:
     try:
-        data = (bundle / manifest.weights.file).read_bytes()
+        data = (bundle / weights.file).read_bytes()
     except OSError:
         raise BundleInvalid(f"{bundle.name} has no weights: run `hilum models prepare`", code="no_weights") from None
     found = hashlib.sha256(data).hexdigest()
-    if found != manifest.weights.sha256:
+    if found != weights.sha256:
         raise BundleInvalid(
             f"the weights of {bundle.name} are not the ones its manifest pins: "
-            f"SHA-256 {found[:12]}... instead of {manifest.weights.sha256[:12]}...",
+            f"SHA-256 {found[:12]}... instead of {weights.sha256[:12]}...",
             code="wrong_weights",
         )
     return data
 
 
-def _open(bundle: Path, manifest: Manifest, digest: str, weights: bytes) -> Model:
+def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes]) -> Model:
     _make_importable(bundle)
     workflow = ConfigWorkflow(
         config_file=str(bundle / CONFIG),
@@ -98,8 +103,7 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: bytes) -> Mode
     )
     workflow.initialize()
     device = torch.device(workflow.device)
-    network: nn.Module = workflow.network_def
-    network.load_state_dict(_state(weights, manifest))
+    network, members = _network(workflow, manifest, weights, device)
     _check_dropout(network, manifest)
     network = network.to(device).eval()
     if manifest.acceleration is None or manifest.acceleration.layout == "channels_last":
@@ -115,6 +119,7 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: bytes) -> Mode
         ),
         network=accelerated(network, manifest.acceleration, device),
         plain=network if manifest.acceleration is not None else None,
+        members=members,
         preprocess=_without_files(workflow.preprocessing),
         inferer=workflow.inferer,
         postprocess=_without_files(workflow.postprocessing),
@@ -147,20 +152,16 @@ def _make_importable(bundle: Path) -> None:
         sys.path.insert(0, root)
 
 
-def _state(weights: bytes, manifest: Manifest) -> dict[str, Tensor]:
-    if manifest.weights.file.endswith(".safetensors"):
-        from safetensors.torch import load
-
-        state: dict[str, Tensor] = load(weights)
-        return state
-    try:
-        loaded: dict[str, Tensor] = torch.load(BytesIO(weights), map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        raise BundleInvalid(
-            f"{manifest.weights.file} holds more than tensors, so it is not read: save a state dict, or safetensors",
-            code="unsafe_weights",
-        ) from None
-    return loaded
+def _network(
+    workflow: Any, manifest: Manifest, weights: list[bytes], device: torch.device
+) -> tuple[nn.Module, tuple[nn.Module, ...]]:
+    """The network with its weights, and its members where it is an ensemble's mean."""
+    defined = getattr(workflow, "network_def", None)
+    members = tuple(
+        with_weights(copy.deepcopy(defined), data, each.file).to(device).eval()
+        for each, data in zip(manifest.weight_files, weights, strict=True)
+    )
+    return (members[0], ()) if len(members) == 1 else (MeanNetwork(members).eval(), members)
 
 
 def _channels_last(network: nn.Module) -> nn.Module:

@@ -17,6 +17,7 @@ from workers.infer.forward import forward
 from workers.infer.model import Model
 from workers.infer.regrid import regrid, same_grid
 from workers.infer.upright import straighten
+from workers.infer.vote import majority, staple
 from workers.load.masks import Labels
 from workers.load.volume import Volume
 
@@ -31,7 +32,12 @@ def infer(model: Model, volume: Volume) -> Labels:
     A stack that a tilted gantry sheared is set upright for the model. Labels on a grid of the model's own (cropped, resampled,
     turned) come back by their affine. Raises ModelOutputInvalid where the output is not finite, lies on no grid that meets
     the volume's, or holds a value that is no segment of the manifest. The model's own exceptions pass through.
+    An ensemble that votes is asked member by member.
     """
+    ensemble = model.manifest.ensemble
+    if model.members and ensemble is not None and ensemble.combine != "mean":
+        answers = [infer(one, volume) for one in model.alone()]
+        return staple(answers) if ensemble.combine == "staple" else majority(answers)
     upright = straighten(volume)
     if upright is None:
         return _infer(model, volume)

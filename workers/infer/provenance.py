@@ -21,7 +21,8 @@ def provenance(order: JobOrder, model: Model, volume: Volume) -> dict[str, str]:
     return {
         "inputs": digest("inputs", *sorted(item.sha256 for item in order.inputs)),
         **{f"input {each.name}": each.said for each in volume.companions},
-        "weights": model.manifest.weights.sha256,
+        "weights": " ".join(each.sha256 for each in model.manifest.weight_files),
+        **({"ensemble": model.manifest.ensemble.combine} if model.manifest.ensemble else {}),
         "preprocessing": _names(model.preprocess),
         "postprocessing": _names(model.postprocess),
         "inferer": type(model.inferer).__name__,

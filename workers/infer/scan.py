@@ -20,6 +20,8 @@ from typing import Any
 import yaml
 
 from gateway.domain.errors import BundleInvalid
+from workers.infer.pickles import dangers
+from workers.infer.weights import PICKLED
 
 _LIBRARIES = {"monai", "torch", "torchvision", "numpy", "scipy", "skimage", "safetensors", "ignite", "nibabel"}
 _STANDARD = {"collections", "copy", "functools", "glob", "itertools", "json", "logging", "math", "operator", "os"}
@@ -73,6 +75,7 @@ _RISKY_IMPORTS |= {
     "smtplib",
     "ssl",
 }
+_PICKLES = (".pkl", ".pickle", ".joblib", ".dill")
 _REFERENCE = re.compile(r"@(?:::|#)*\w+(?:(?:::|#)\w*)*")  # MONAI's; a matrix product has blanks around it
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -106,6 +109,8 @@ def scan(bundle: Path) -> Iterator[Finding]:
             yield from _configuration(_parsed(bundle, file, place), place, own)
         elif file.suffix == ".conf":
             yield Finding(place, "a logging configuration, which is not read", refuse=False)
+    for file in sorted(path for path in bundle.rglob("*") if path.suffix.lower() in (*PICKLED, *_PICKLES)):
+        yield from _pickle(file, file.relative_to(bundle).as_posix())
     for file in sorted(bundle.rglob("*.py")):
         yield from _script(file, file.relative_to(bundle).as_posix())
 
@@ -205,6 +210,19 @@ def _dotted(node: ast.expr) -> str:
     if isinstance(node, ast.Attribute):
         return f"{_dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else "()"
+
+
+def _pickle(file: Path, place: str) -> Iterator[Finding]:
+    """A weight file that would call something is refused; a pickle that is no weight file is never read, and reported."""
+    try:
+        found = [name for name in dangers(file.read_bytes())]
+    except OSError as error:
+        raise BundleInvalid(f"{place} cannot be read: {error.strerror}") from error
+    weights = file.suffix.lower() in PICKLED
+    for name in found:
+        yield Finding(place, f"a pickle that calls {name[:60]}", refuse=weights)
+    if not weights and not found:
+        yield Finding(place, "a pickle, which is not read", refuse=False)
 
 
 def _script(file: Path, place: str) -> Iterator[Finding]:

@@ -1,0 +1,116 @@
+"""Weight files to a network, in the forms that hold numbers and no program of Python: whatever else is refused.
+
+.safetensors         tensors, loaded into `network_def`
+.onnx                a graph, run by ONNX Runtime in the place of `network_def`
+.pt .pth .ckpt .bin  a state dict, read with weights_only=True; or TorchScript, run in the place of `network_def`
+"""
+
+from __future__ import annotations
+
+import zipfile
+from importlib import import_module
+from io import BytesIO
+from pathlib import PurePath
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gateway.domain.errors import BundleInvalid
+
+PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+FORMS = (".safetensors", ".onnx", *PICKLED)
+
+
+def with_weights(network: nn.Module | None, data: bytes, file: str) -> nn.Module:
+    """``network`` with the weights, or the network that the file is.
+
+    Raises BundleInvalid (`unsafe_weights`, `weights_form`, `no_onnxruntime`) for another form, for a file that holds more than
+    numbers, and for weights of another network.
+    """
+    suffix = PurePath(file).suffix.lower()
+    if suffix not in FORMS:
+        raise BundleInvalid(
+            f"weights in {suffix or 'a file without suffix'} are not read: save them as one of {', '.join(FORMS)}",
+            code="weights_form",
+        )
+    if suffix == ".onnx":
+        return OnnxNetwork(data, file)
+    if suffix in PICKLED and is_torchscript(data):
+        scripted: nn.Module = torch.jit.load(BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
+        return scripted
+    if network is None:
+        raise BundleInvalid(f"{file} holds weights only, and the configuration has no network_def", code="weights_form")
+    network.load_state_dict(_tensors(data, file, suffix))
+    return network
+
+
+def is_torchscript(data: bytes) -> bool:
+    """Whether a file is a TorchScript archive: one with code."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX graph of one input and one output, run by ONNX Runtime on the CPU."""
+
+    def __init__(self, data: bytes, file: str) -> None:
+        super().__init__()
+        try:
+            runtime: Any = import_module("onnxruntime")
+        except ModuleNotFoundError:
+            raise BundleInvalid(
+                f"{file} needs ONNX Runtime, which is not installed: pip install 'hilum[onnx]'", code="no_onnxruntime"
+            ) from None
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        self._session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            raise BundleInvalid(f"{file} takes {len(inputs)} inputs, one is given", code="weights_form")
+        self._input = inputs[0].name
+
+    def forward(self, image: Tensor) -> Tensor:
+        """As the graph was exported."""
+        (first, *_) = self._session.run(None, {self._input: image.detach().cpu().contiguous().numpy()})
+        return torch.from_numpy(first).to(image.device)
+
+
+class MeanNetwork(nn.Module):
+    """Several networks of one kind as one: the mean of their outputs (Lakshminarayanan et al. 2017)."""
+
+    def __init__(self, members: tuple[nn.Module, ...]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """One after the other, so that memory is that of one."""
+        total: Tensor = self.members[0](image)
+        for member in list(self.members)[1:]:
+            total = total + member(image)
+        return total / len(self.members)
+
+
+def _tensors(data: bytes, file: str, suffix: str) -> dict[str, Tensor]:
+    if suffix == ".safetensors":
+        from safetensors.torch import load
+
+        state: dict[str, Tensor] = load(data)
+        return state
+    try:
+        loaded: dict[str, Tensor] = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError) as error:
+        raise BundleInvalid(
+            f"{file} holds more than tensors, so it is not read: save a state dict, or safetensors ({_first(error)})",
+            code="unsafe_weights",
+        ) from None
+    return loaded
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:120]
