@@ -27,6 +27,8 @@ _LIBRARIES = {"monai", "torch", "torchvision", "numpy", "scipy", "skimage", "saf
 _STANDARD = {"collections", "copy", "functools", "glob", "itertools", "json", "logging", "math", "operator", "os"}
 _ALLOWED = _LIBRARIES | _STANDARD | {"pathlib", "random", "re", "time", "typing", "warnings"}
 
+_OURS = {f"workers.infer.transforms.{name}" for name in ("BiasCorrectiond", "Denoised")}
+
 _FORBIDDEN_NAMES = {
     "__import__",
     "eval",
@@ -142,8 +144,10 @@ def _target(name: str, place: str, own: set[str]) -> Iterator[Finding]:
     root, dotted, _ = name.partition(".")
     if not _NAME.fullmatch(name):
         yield Finding(place, f"{name[:60]!r} is no name", refuse=True)
-    elif dotted and (
-        root not in _LIBRARIES | own | {"collections", "functools", "math", "pathlib"} or _is_forbidden(name)
+    elif (
+        dotted
+        and name not in _OURS
+        and (root not in _LIBRARIES | own | {"collections", "functools", "math", "pathlib"} or _is_forbidden(name))
     ):
         yield Finding(place, f"{name[:60]!r} is not among what a configuration may call", refuse=True)
 
