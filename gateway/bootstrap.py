@@ -33,7 +33,8 @@ from gateway.hold.inquirer import Inquirer, Source
 from gateway.hold.qido import QidoSource
 from gateway.hold.settings import Query, WebQuery
 from gateway.letters import Compose, Letters, WrittenReport
-from gateway.manifest import Instead, bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.manifest_input import Instead
 from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
 from gateway.pipeline import Pipeline

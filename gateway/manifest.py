@@ -12,134 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gateway.domain.errors import BundleInvalid
-from gateway.domain.messages import Code
+from gateway.manifest_input import CodeValue, Input, Inside, Part, Range, Registration
 
 FILE_NAME = "hilum.yaml"
 
-Figure = Literal[
-    "size", "noise", "air", "saturated", "empty", "quartile", "median", "upper", "bright", "cut", "likeness", "turned"
-]
-"""What an envelope compares: docs/manifest.md says what each is."""
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CodeValue(_Part):
-    """A coded concept (PS3.3 8.8)."""
-
-    value: Annotated[str, Field(min_length=1, max_length=64)]
-    scheme: Annotated[str, Field(min_length=1, max_length=16)]
-    meaning: Annotated[str, Field(min_length=1, max_length=64)]
-
-    def code(self) -> Code:
-        """As the messages carry it."""
-        return Code(value=self.value, scheme=self.scheme, meaning=self.meaning)
-
-
-class Range(_Part):
-    """A closed interval."""
-
-    min: FiniteFloat
-    max: FiniteFloat
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min > self.max:
-            raise ValueError("min is larger than max")
-        return self
-
-    def holds(self, value: float) -> bool:
-        """Whether the value lies inside."""
-        return self.min <= value <= self.max
-
-
-class SliceLimits(_Part):
-    """How many slices a series may have."""
-
-    min: Annotated[int, Field(ge=1)] = 1
-    max: Annotated[int, Field(ge=1)] = 5000
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min > self.max:
-            raise ValueError("min is larger than max")
-        return self
-
-
-class Geometry(_Part):
-    """The geometry a model was made for. Lengths in mm."""
-
-    slices: SliceLimits = SliceLimits()
-    spacing: Range = Range(min=0.1, max=10.0)  # of voxels, each axis
-    extent: Range = Range(min=1.0, max=2000.0)  # of the volume, each axis
-    gaps: Literal["refuse", "flag"] = "refuse"  # what to do where slices are missing or unevenly spaced
-
-
-class _Inside(_Part):
-    """Names a file of the bundle."""
-
-    @staticmethod
-    def check(file: str, what: str) -> None:
-        """Raises ValueError for a path that leads out of the bundle."""
-        path = Path(file)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{what} must lie inside the bundle")
-
-
-class Envelope(_Inside):
-    """What to do with images that are not like those a model was made for."""
-
-    fingerprint: Annotated[str, Field(min_length=1)]  # relative to the bundle; made by `hilum models fingerprint`
-    outside: Literal["refuse", "flag"] = "refuse"
-    flag: tuple[Figure, ...] = ()  # figures that are only told where the others refuse
-    reach: Annotated[float, Field(gt=0)] = 1.0  # how far a figure may lie outside, in widths of its range
-
-    @model_validator(mode="after")
-    def _stays(self) -> Self:
-        self.check(self.fingerprint, "fingerprint")
-        return self
-
-
-_Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
-
-
-class Instead(_Part):
-    """Another model that a study is for when a series of this one is missing."""
-
-    run: _Name  # the name in its manifest
-
-
-class Input(_Part):
-    """Which series a model takes."""
-
-    name: _Name = "image"  # tells several inputs apart
-    modality: Annotated[tuple[str, ...], Field(min_length=1)]
-    body_part: tuple[str, ...] = ()  # Body Part Examined, where the images name one; empty takes all
-    select: str = "true"  # CEL over `study` and `series`, as in rules
-    plane: Literal["any", "axial", "coronal", "sagittal"] = "any"  # the nearest to which the slices lie
-    contrast: Literal["any", "with", "without"] = "any"  # Contrast/Bolus Agent (0018,0010) is named, or is not
-    geometry: Geometry = Geometry()
-    envelope: Envelope | None = None
-    missing: Literal["refuse", "zeros"] | Instead = "refuse"  # of several inputs, when no series fits this one
-
-
-class Registration(_Part):
-    """How the series of several inputs are brought onto the grid of the first."""
-
-    method: Literal["auto", "always", "never"] = "auto"  # auto: only where they have no common frame of reference
-    agreement: Annotated[float, Field(ge=0, le=1)] = 0.06  # least mutual information, as a share of the entropy
-    overlap: Annotated[float, Field(ge=0, le=1)] = (
-        0.7  # least part of the first series' body that another one must cover
-    )
-    outside: Literal["refuse", "flag"] = "refuse"  # what to do below these
-
-
-class Uncertainty(_Part):
+class Uncertainty(Part):
     """How often a model is asked again to see how sure it is."""
 
     method: Literal[
@@ -158,7 +39,7 @@ class Uncertainty(_Part):
         return self
 
 
-class Acceleration(_Part):
+class Acceleration(Part):
     """How a network is made faster; what comes of it has to agree with the plain float32 network."""
 
     engine: Literal["eager", "torchscript", "int8", "compile", "onnx", "tensorrt"] = "eager"
@@ -172,7 +53,7 @@ _Lightness = Annotated[float, Field(ge=0, le=100)]
 _Chroma = Annotated[float, Field(ge=-128, le=127)]
 
 
-class SegmentSpec(_Part):
+class SegmentSpec(Part):
     """One label of a segmentation."""
 
     number: Annotated[int, Field(ge=1, le=255)]
@@ -195,7 +76,7 @@ UNITS: dict[str, tuple[str, ...]] = {
 """Kind of measurement -> UCUM units it can be given in; of mean and percentile it is that of the images' own values."""
 
 
-class MeasurementSpec(_Part):
+class MeasurementSpec(Part):
     """One quantity to measure; `docs/manifest.md` defines each kind."""
 
     kind: Literal["volume", "longest_diameter", "perpendicular_diameter", "surface", "count", "mean", "percentile"]
@@ -217,7 +98,7 @@ class MeasurementSpec(_Part):
         return self
 
 
-class LesionSpec(_Part):
+class LesionSpec(Part):
     """Connected parts of a segment, each reported by itself."""
 
     segment: Annotated[int, Field(ge=1)]
@@ -225,7 +106,7 @@ class LesionSpec(_Part):
     most: Annotated[int, Field(ge=1, le=500)] = 20  # the largest so many; the others are counted
 
 
-class FindingSpec(_Part):
+class FindingSpec(Part):
     """One finding that a classification gives the probability of, or a class of a detection's boxes."""
 
     name: CodeValue
@@ -234,7 +115,7 @@ class FindingSpec(_Part):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # probability from which it is present
 
 
-class BoxSpec(_Part):
+class BoxSpec(Part):
     """How a detection's boxes are written, and which of them count."""
 
     mode: Literal["xyxy", "xxyy", "ccwh", "xyzxyz", "xxyyzz", "xyxyzz", "cccwhd"] = "xyzxyz"  # as MONAI names them
@@ -250,7 +131,7 @@ class BoxSpec(_Part):
         return len(self.mode) == 4
 
 
-class ValueSpec(_Part):
+class ValueSpec(Part):
     """One number of a regression."""
 
     name: CodeValue
@@ -264,7 +145,7 @@ class ValueSpec(_Part):
         return self
 
 
-class Output(_Part):
+class Output(Part):
     """What a model puts out."""
 
     kind: Literal["segmentation", "classification", "regression", "detection"]
@@ -324,7 +205,7 @@ class Output(_Part):
         return self
 
 
-class Weights(_Inside):
+class Weights(Inside):
     """The file that holds the trained parameters."""
 
     file: Annotated[
@@ -338,7 +219,7 @@ class Weights(_Inside):
         return self
 
 
-class Ensemble(_Part):
+class Ensemble(Part):
     """More weights of the same network, trained apart: all of them answer, and one answer is made of theirs."""
 
     members: Annotated[tuple[Weights, ...], Field(min_length=1, max_length=31)]  # beside `weights`
@@ -350,7 +231,7 @@ class Ensemble(_Part):
         return 1 + len(self.members)
 
 
-class Device(_Part):
+class Device(Part):
     """Who made the algorithm (IHE AIR: contributing equipment 99IHE 1630)."""
 
     manufacturer: Annotated[str, Field(min_length=1, max_length=64)]
@@ -358,7 +239,7 @@ class Device(_Part):
     uid: Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=64)]  # a new one for each build
 
 
-class Resources(_Part):
+class Resources(Part):
     """What one job may use."""
 
     device: Literal["any", "cpu", "cuda", "mps"] = "any"  # what the network needs; `any` takes the best that is there
@@ -372,7 +253,7 @@ class Expected(Range):
     segment: Annotated[int, Field(ge=1)]
 
 
-class AcceptanceCase(_Inside):
+class AcceptanceCase(Inside):
     """Images in the bundle, and what must come of them on every machine before the model may run there."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
@@ -388,7 +269,7 @@ class AcceptanceCase(_Inside):
         return self
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """The whole of `hilum.yaml`."""
 
     manifest: Literal[1]

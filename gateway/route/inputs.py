@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gateway.domain.study import Header, Series, Study
-from gateway.manifest import Input, Instead
+from gateway.manifest_input import Input, Instead
 from gateway.route.rules import Expression
 
 _MOST_TRIED = 12  # series for one input

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from gateway.domain.ids import derived_uid
 from gateway.domain.messages import Code, FindingResult
-from gateway.manifest import CodeValue, LesionSpec, Manifest
+from gateway.manifest import LesionSpec, Manifest
+from gateway.manifest_input import CodeValue
 from workers.encode.measure import lesions as parts
 from workers.encode.measure import voxel_volume
 from workers.load.masks import Labels, Masks

@@ -32,7 +32,8 @@ from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 
 from gateway.domain.messages import Code, MeasurementResult
-from gateway.manifest import CodeValue, SegmentSpec
+from gateway.manifest import SegmentSpec
+from gateway.manifest_input import CodeValue
 from workers.encode.codes import (
     ARTIFICIAL_INTELLIGENCE,
     COMMENT,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.domain.errors import BundleInvalid, InputRefused
-from gateway.manifest import Envelope
+from gateway.manifest_input import Envelope
 from workers.load.quality import WORDS, figures, likeness, thumbnail, turned_over
 from workers.load.volume import Volume
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.domain.errors import InputRefused
-from gateway.manifest import Geometry
+from gateway.manifest_input import Geometry
 
 COSINE_TOLERANCE = 1e-3
 """How far direction cosines may be from unit length, right angles, and each other: decimal strings are rounded."""

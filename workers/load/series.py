@@ -16,7 +16,8 @@ from pydicom.dataset import Dataset
 from gateway.domain.errors import InputRefused
 from gateway.domain.messages import InputFile, JobOrder
 from gateway.domain.study import Patient
-from gateway.manifest import Input, Manifest
+from gateway.manifest import Manifest
+from gateway.manifest_input import Input
 from workers.load.alike import Alike, representatives
 from workers.load.geometry import Plane, Stack, check_limits, stack
 from workers.load.multiframe import frames, is_multiframe

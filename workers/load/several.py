@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 
 from gateway.domain.errors import InputRefused
 from gateway.domain.messages import JobOrder
-from gateway.manifest import Input, Manifest, Registration
+from gateway.manifest import Manifest
+from gateway.manifest_input import Input, Registration
 from workers.load.envelope import enforce, read_fingerprint
 from workers.load.registration import Alignment, align, resample
 from workers.load.series import load, load_series, patient_of

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from gateway.manifest import CodeValue, SegmentSpec
+from gateway.manifest import SegmentSpec
+from gateway.manifest_input import CodeValue
 from workers.verify.evidence import Evidence, Result, code_of
 from workers.verify.geometry import frames, source_slice
 
