@@ -68,6 +68,7 @@ class Dialer:
         def guard(event: Any) -> None:
             connected.append(True)
             _limit_waiting(event.assoc.dul.socket.socket, self._to.timeouts.network)
+            _let_go_of_the_caller(event.assoc)
 
         started = time.monotonic()
         try:
@@ -118,6 +119,23 @@ def _limit_waiting(connection: socket.socket, seconds: float) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _let_go_of_the_caller(association: Association) -> None:
+    """Ends the waiting of our thread where pynetdicom's own has ended.
+
+    Each of its calls first waits until that thread pauses. One that has died, by a fault of its own or at the wrong moment,
+    never pauses, and a destination would stand still for ever.
+    """
+    reactor = association._run_reactor
+
+    def run() -> None:
+        try:
+            reactor()
+        finally:
+            association._is_paused = True
+
+    association._run_reactor = run  # type: ignore[method-assign]
 
 
 def _retry(answer: str) -> Receipt:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, ImplicitVRLittleEndian, JPEG2000Lossless, SegmentationStorage
+from pynetdicom.association import Association
 
 from gateway.deliver.cstore import CStorePacs
 from gateway.deliver.settings import DicomDestination
@@ -253,3 +254,23 @@ def test_tls_needs_the_right_certificate(tmp_path: Path) -> None:
     assert verdicts(arrived) == [Verdict.ACCEPTED]
     assert verdicts(refused) == [Verdict.RETRY]
     assert len(peer.requests) == 1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_of_the_library_that_dies_holds_up_nobody(
+    three: list[ObjectFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pynetdicom's thread ends without a word while the association stands: the calls wait for it no longer."""
+
+    lives = Association._run_reactor
+
+    def die(self: Association) -> None:
+        if self.is_requestor:
+            raise SystemExit
+        lives(self)
+
+    monkeypatch.setattr(Association, "_run_reactor", die)
+    with storage_peer() as peer:
+        receipts = pacs(peer.port).store(three)
+    assert verdicts(receipts) == [Verdict.ACCEPTED] * 3
