@@ -357,6 +357,18 @@ def models_fingerprint(
     raise typer.Exit(fingerprint_model(config, name, directory))
 
 
+@models_app.command("calibrate")
+def models_calibrate(
+    name: str,
+    directory: Annotated[Path, typer.Argument(help="labels.csv, and logits.csv or a folder of images for each case.")],
+    config: Config = None,
+) -> None:
+    """Fits a classifier's probabilities to cases whose answers are known, and writes the calibration into the bundle."""
+    from gateway.commands.models import calibrate_model
+
+    raise typer.Exit(calibrate_model(config, name, directory))
+
+
 @models_app.command("prepare")
 def models_prepare(as_json: AsJson = False) -> None:
     """Converts the weights of the bundles that ship with Hilum."""

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from gateway.domain.errors import BundleInvalid
+from gateway.explanation import Calibration, Explanation
 from gateway.manifest_input import CodeValue, Input, Inside, Part, Range, Registration
 
 FILE_NAME = "hilum.yaml"
@@ -159,6 +160,7 @@ class Output(Part):
     findings: tuple[FindingSpec, ...] = ()  # of a classification, in the order of `pred`: probabilities from 0 to 1;
     # of a detection: its classes, in the order of `label` 0, 1, ...
     boxes: BoxSpec | None = None  # of a detection
+    exclusive: bool = False  # of a classification: one finding holds (a softmax), or each may (sigmoids)
     values: tuple[ValueSpec, ...] = ()  # of a regression, in the order of `pred`
 
     @model_validator(mode="after")
@@ -291,6 +293,8 @@ class Manifest(Part):
     uncertainty: Uncertainty | None = None
     acceleration: Acceleration | None = None
     on_refusal: Literal["report", "envelope", "hold"] = "envelope"  # of which refusals archive and EHR are told
+    calibration: Calibration | None = None
+    explanation: Explanation | None = None
     acceptance: tuple[AcceptanceCase, ...] = ()
 
     @model_validator(mode="before")
@@ -346,6 +350,19 @@ class Manifest(Part):
     def weight_files(self) -> tuple[Weights, ...]:
         """All of them."""
         return (self.weights, *(self.ensemble.members if self.ensemble else ()))
+
+    @model_validator(mode="after")
+    def _explained(self) -> Self:
+        if self.calibration is not None:
+            if self.output.kind != "classification" or self.output.scope == "image":
+                raise ValueError("calibration is for classifications of a series")
+            Inside.check(self.calibration.file, "calibration")
+        if self.explanation is not None:
+            if self.output.kind not in ("classification", "segmentation") or self.output.scope == "image":
+                raise ValueError("explanation is for classifications of a series and for segmentations")
+            if (self.explanation.of or 1) > len(self.output.findings or self.output.segments):
+                raise ValueError("explanation is of a finding or segment that is not defined")
+        return self
 
 
 def _check_acceleration(manifest: Manifest, name: str) -> None:

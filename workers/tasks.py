@@ -9,15 +9,17 @@ from dataclasses import replace
 
 from gateway.domain.errors import GateRefused, HilumError, InputRefused, ModelOutputInvalid
 from gateway.domain.job import OnRefusal
-from gateway.domain.messages import JobOrder, MeasurementResult, Outcome, SegmentResult
+from gateway.domain.messages import Explanation, JobOrder, MeasurementResult, Outcome, SegmentResult
 from gateway.domain.refusals import to_tell
 from gateway.manifest import Manifest
 from workers.encode.conclusion import conclude
 from workers.encode.objects import encode
 from workers.encode.refusal import Refusal, encode_refusal
+from workers.explain.explanation import explain
+from workers.explain.sureness import sureness
 from workers.explain.uncertainty import assess, sentences, with_intervals
 from workers.infer.agreement import agreement
-from workers.infer.answer import ask
+from workers.infer.answer import Answer, ask
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap
 from workers.infer.provenance import provenance
@@ -106,7 +108,9 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
         found = conclude(answer, volume, manifest, order.job_id)
     volume = replace(volume, flags=(*volume.flags, *found.sentences))
     volume, measurements, maps = _asked_again(model, volume, answer.labels, found.measurements, stages)
-    told = provenance(order, model, volume)
+    volume, reasons, more = _asked_why(model, volume, answer.numbers, measurements, stages)
+    maps = (*maps, *more)
+    told = {**provenance(order, model, volume), **_raw(answer, model)}
     with stages("encode"):
         objects = encode(
             volume, answer.labels, measurements, manifest, model.identity, order, maps, found.findings,
@@ -128,6 +132,7 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
         timings=stages.seconds,
         quality=quality,
         provenance=told,
+        explanations=reasons,
     )
 
 
@@ -157,6 +162,30 @@ def _asked_again(
     measured = with_intervals(measurements, found, voxels)
     said = sentences(measured, found, voxels, model)
     return replace(volume, flags=(*volume.flags, *said)), measured, found.maps
+
+
+def _asked_why(
+    model: Model, volume: Volume, numbers: tuple[float, ...], measurements: _Measured, stages: _Stages
+) -> tuple[Volume, tuple[Explanation, ...], tuple[QuantityMap, ...]]:
+    """How sure a calibrated classifier is, and the reasons, where the manifest wants to know them."""
+    said = [] if model.calibration is None else [sureness(measurements, model.calibration)]
+    settings, found = model.manifest.explanation, None
+    if settings is not None:
+        with stages("explain"):
+            found = explain(model, volume, numbers, settings)
+        said.append(found.sentence)
+    flagged = replace(volume, flags=(*volume.flags, *said)) if said else volume
+    return flagged, (() if found is None else (found.explained,)), (() if found is None else found.maps)
+
+
+def _raw(answer: Answer, model: Model) -> dict[str, str]:
+    """What the network said before its calibration."""
+    if model.calibration is None:
+        return {}
+    return {
+        "calibration": model.calibration.words,
+        "raw_probabilities": ", ".join(f"{number:.6f}" for number in answer.raw),
+    }
 
 
 def _segments(labels: Labels, manifest: Manifest) -> tuple[SegmentResult, ...]:

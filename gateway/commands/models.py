@@ -76,6 +76,12 @@ def fingerprint_model(config: Path | None, name: str, directory: Path) -> int:
     return subprocess.call([sys.executable, "-m", "workers.fingerprint", bundle, str(directory)])
 
 
+def calibrate_model(config: Path | None, name: str, directory: Path) -> int:
+    """Has the worker's own code fit a classifier's probabilities to known cases; returns the exit status."""
+    bundle = str(find(config, name))
+    return subprocess.call([sys.executable, "-m", "workers.calibrate", bundle, str(directory)])
+
+
 def prepare_models(as_json: bool) -> int:
     """Fetches or converts the weights of the bundles that ship with Hilum; returns the exit status."""
     return _worker_tool("prepare", [], as_json)
@@ -102,5 +108,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
 
 
 def _puts_out(manifest: Manifest) -> str:
-    segments = ", ".join(segment.label for segment in manifest.output.segments)
-    return f"{manifest.output.kind}: {segments}"
+    output = manifest.output
+    named = [segment.label for segment in output.segments] + [finding.name.meaning for finding in output.findings]
+    named += [value.name.meaning for value in output.values]
+    return f"{output.kind}: {', '.join(named)}"

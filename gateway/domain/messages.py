@@ -142,6 +142,17 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a model says what it says: shown as a map, or not shown for a reason."""
+
+    method: str  # as the manifest names it
+    of: Code  # the finding or segment
+    shown: bool
+    reason: str = ""  # part of a sentence, set where not shown
+    scores: dict[str, float] = field(default_factory=dict)  # of its faithfulness, 0..1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What came of a job: a result set, or a refusal with its reason."""
 
@@ -165,6 +176,7 @@ class Outcome:
         default_factory=dict
     )  # figures of the images, and `outside`: 0 within the envelope
     provenance: dict[str, str] = field(default_factory=dict)  # what decided the numbers beside images and bundle
+    explanations: tuple[Explanation, ...] = ()  # one where the manifest asks for it
     version: int = VERSION
 
 

@@ -141,6 +141,7 @@ def write_bundle(
     uncertainty: dict[str, Any] | None = None,
     body_part: tuple[str, ...] = (),
     envelope: dict[str, Any] | None = None,
+    explanation: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a valid bundle with its manifest and returns the directory.
 
@@ -160,6 +161,7 @@ def write_bundle(
     manifest["input"] = {"modality": list(modality), "geometry": geometry or {}, "body_part": list(body_part)}
     manifest["input"] |= {"envelope": envelope} if envelope else {}
     manifest |= {"uncertainty": uncertainty} if uncertainty else {}
+    manifest |= {"explanation": explanation} if explanation else {}
     manifest["resources"] = {"memory_mib": memory_mib, "timeout_s": timeout}
     (directory / "hilum.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
     return directory

@@ -14,11 +14,12 @@ from gateway.domain.roles import PDF
 from workers.encode import typeset
 from workers.encode.codes import REPORT, concept_item
 from workers.encode.equipment import long_string
+from workers.encode.heatmap import NOT_A_FINDING, explanations, heat_pictures
 from workers.encode.listing import table
-from workers.encode.picture import draw, key_slices, srgb
+from workers.encode.picture import Picture, draw, key_slices, srgb
 from workers.encode.plain import begin
 from workers.encode.source import Source
-from workers.encode.words import caption, date, names, text, unit, value
+from workers.encode.words import caption, confidence, date, names, text, unit, value
 
 SERIES_NUMBER = 9005
 _PICTURES = 3
@@ -97,14 +98,27 @@ def _study(header: Dataset) -> dict[str, str]:
 
 def _pictures(source: Source) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     shown, files = [], {}
-    for number, index in enumerate(key_slices(source, _PICTURES), start=1):
-        picture, buffer = draw(source, index, _SIZE), io.BytesIO()
+    for number, (picture, remark) in enumerate(_drawn(source), start=1):
+        buffer = io.BytesIO()
         Image.fromarray(picture.pixels).save(buffer, "PNG", compress_level=1)
         files[f"slice-{number}.png"] = buffer.getvalue()
         sides = {"left": picture.left, "top": picture.top, "right": picture.right, "bottom": picture.bottom}
         marks = [mark.shown() for mark in picture.marks]
-        shown.append({"file": f"slice-{number}.png", "caption": caption(source, index), "marks": marks, **sides})
+        shown.append(
+            {"file": f"slice-{number}.png", "caption": caption(source, picture.slice) + remark, "marks": marks, **sides}
+        )
     return shown, files
+
+
+def _drawn(source: Source) -> list[tuple[Picture, str]]:
+    """Key slices, and the slice where an explanation is strongest; each with what must be said of it."""
+    hot = [
+        (picture, f": {NOT_A_FINDING}")
+        for found in explanations(source)
+        for picture in heat_pictures(source, found, _SIZE, 1)
+    ]
+    keys = key_slices(source, _PICTURES - len(hot))
+    return [*((draw(source, index, _SIZE), "") for index in keys), *hot]
 
 
 def _rows(source: Source) -> list[dict[str, str]]:
@@ -117,7 +131,7 @@ def _rows(source: Source) -> list[dict[str, str]]:
                 "colour": "#{:02x}{:02x}{:02x}".format(*srgb(spec.cielab)) if spec is not None else "#000000",
                 "name": _named(source, found),
                 "value": value(found),
-                "unit": unit(found),
+                "unit": unit(found) + confidence(found),
             }
         )
         last = found.segment

@@ -19,36 +19,44 @@ from gateway.domain.messages import MeasurementResult
 from gateway.domain.roles import SC
 from workers.encode.codes import concept_item
 from workers.encode.file import copy_body_part
+from workers.encode.heatmap import NOT_A_FINDING, bar, explanations, heat_pictures
 from workers.encode.listing import lines
 from workers.encode.picture import Picture, colour_of, draw, key_slices, shown_on, srgb
 from workers.encode.plain import begin
 from workers.encode.source import Source
 from workers.encode.typeset import pictures
-from workers.encode.words import caption, unit, value
+from workers.encode.words import caption, confidence, unit, value
+from workers.infer.output import QuantityMap
 
 SERIES_NUMBER = 9004
 _SIZE = 768  # pixels of a slice's longer side
 _PANEL = 336  # pixels beside it
 _LEGEND = 9  # segments that a panel has room for
 _NUMBERED = 5  # findings likewise
+_HOT = 3  # slices of an explanation
 
 
 def build_sc(source: Source) -> Iterator[Dataset]:
-    """One image for each key slice, in the order of the stack."""
-    drawn = [draw(source, index, _SIZE) for index in key_slices(source)]
+    """One image for each key slice, in the order of the stack; then those of an explanation."""
+    drawn: list[tuple[Picture, QuantityMap | None]] = [
+        (draw(source, index, _SIZE), None) for index in key_slices(source)
+    ]
+    for found in explanations(source):
+        drawn += [(picture, found) for picture in heat_pictures(source, found, _SIZE, _HOT)]
     pages = pictures("overlay", _overlay(source, drawn))
-    for number, (picture, page) in enumerate(zip(drawn, pages, strict=True), start=1):
-        yield _image(source, number, picture, _composed(picture, page))
+    for number, ((picture, why), page) in enumerate(zip(drawn, pages, strict=True), start=1):
+        burned = "AI result" if why is None else f"{NOT_A_FINDING},"
+        yield _image(source, number, picture, _composed(picture, page), burned)
 
 
-def _image(source: Source, number: int, picture: Picture, pixels: NDArray[np.uint8]) -> Dataset:
+def _image(source: Source, number: int, picture: Picture, pixels: NDArray[np.uint8], burned: str) -> Dataset:
     description = f"AI, not verified: key slices, {source.manifest.title}"
     result = begin(source, SC, SecondaryCaptureImageStorage, "OT", SERIES_NUMBER, description, number)
     result.ConversionType = "WSD"
     result.ImageType = ["DERIVED", "SECONDARY"]
     result.PatientOrientation = [picture.right, picture.bottom]
     result.BurnedInAnnotation = "NO"  # PS3.3 C.7.6.1.1.5: of text that identifies the patient
-    result.DerivationDescription = "Slice with AI result burned in, not verified, not for measuring"
+    result.DerivationDescription = f"Slice with {burned} burned in, not verified, not for measuring"
     result.SourceImageSequence = [_source_image(source, picture.slice)]
     result.LossyImageCompression = source.references[0].get("LossyImageCompression", "00")
     result.SamplesPerPixel, result.PhotometricInterpretation, result.PlanarConfiguration = 3, "RGB", 0
@@ -80,7 +88,7 @@ def _composed(picture: Picture, page: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(canvas.convert("RGB"))
 
 
-def _overlay(source: Source, drawn: list[Picture]) -> dict[str, Any]:
+def _overlay(source: Source, drawn: list[tuple[Picture, QuantityMap | None]]) -> dict[str, Any]:
     identity = source.identity
     return {
         "width": _SIZE + _PANEL,
@@ -95,7 +103,7 @@ def _overlay(source: Source, drawn: list[Picture]) -> dict[str, Any]:
             f"{source.moment:%Y-%m-%d %H:%M}, job {source.order.job_id[:8]}",
             "Not for measuring; see the segmentation." if source.segments else "Not for measuring; see the report.",
         ],
-        "pages": [_page(source, picture) for picture in drawn],
+        "pages": [{**_page(source, picture), "bar": None if why is None else bar(why)} for picture, why in drawn],
     }
 
 
@@ -120,7 +128,7 @@ def _page(source: Source, picture: Picture) -> dict[str, Any]:
                 "colour": "#{:02x}{:02x}{:02x}".format(*srgb(spec.cielab)),
                 "here": spec.number in here,
                 "lines": [
-                    f"{found.name.meaning}: {value(found)} {unit(found)}"
+                    f"{found.name.meaning}: {value(found)} {unit(found)}{confidence(found)}"
                     for found in source.measurements
                     if found.segment == spec.number
                 ][:3],
@@ -155,5 +163,5 @@ def _statement(source: Source, found: MeasurementResult, picture: Picture) -> di
         "label": found.name.meaning,
         "colour": "#ffffff",
         "here": not elsewhere,
-        "lines": [f"{value(found)} {unit(found)}{verdict}{image}"],
+        "lines": [f"{value(found)} {unit(found)}{confidence(found)}{verdict}{image}"],
     }

@@ -19,11 +19,23 @@ def said(numbers: Sequence[float], manifest: Manifest) -> tuple[MeasurementResul
     """What a classification or regression said of all images: probabilities in per cent, numbers in their unit."""
     output = manifest.output
     if output.findings:
-        return tuple(_certainty(spec, number) for spec, number in zip(output.findings, numbers, strict=True))
+        return tuple(
+            replace(_certainty(spec, number), confidence=_confidence(number, manifest))
+            for spec, number in zip(output.findings, numbers, strict=True)
+        )
     return tuple(
         MeasurementResult(name=value.name.code(), value=number, unit=value.unit.code())
         for value, number in zip(output.values, numbers, strict=True)
     )
+
+
+def _confidence(number: float, manifest: Manifest) -> str:
+    """How likely it is that a finding holds, or does not: only a calibrated probability can say it."""
+    asked = manifest.calibration
+    if asked is None:
+        return ""
+    right = max(number, 1 - number)
+    return "high" if right >= asked.high else "moderate" if right >= asked.moderate else "low"
 
 
 def said_of_each(

@@ -27,6 +27,11 @@ def unit(measured: MeasurementResult) -> str:
     return _UNITS.get(measured.unit.value, measured.unit.value)
 
 
+def confidence(measured: MeasurementResult) -> str:
+    """How sure the model is, where it knows."""
+    return f", confidence {measured.confidence}" if measured.confidence else ""
+
+
 def caption(source: Source, index: int) -> str:
     """Which slice it is, so that it can be found again in the viewer."""
     header = source.volume.headers[index]

@@ -8,7 +8,7 @@ import numpy as np
 
 from workers.infer.detect import detect
 from workers.infer.model import Model
-from workers.infer.predict import infer, infer_each, infer_numbers
+from workers.infer.predict import infer, infer_each, infer_raw_and_calibrated
 from workers.load.masks import Labels
 from workers.load.places import Box
 from workers.load.volume import Volume
@@ -20,7 +20,8 @@ class Answer:
 
     labels: Labels  # on the volume's grid; nothing painted where the model paints nothing
     boxes: tuple[Box, ...] = ()  # of a detection, the best first
-    numbers: tuple[float, ...] = ()  # about all images
+    numbers: tuple[float, ...] = ()  # about all images; calibrated, where the bundle has a calibration
+    raw: tuple[float, ...] = ()  # the same as the network gives them
     each: tuple[tuple[float, ...], ...] = ()  # about each slice
 
 
@@ -34,4 +35,5 @@ def ask(model: Model, volume: Volume) -> Answer:
         return Answer(labels=nothing, boxes=detect(model, volume))
     if output.scope == "image":
         return Answer(labels=nothing, each=infer_each(model, volume))
-    return Answer(labels=nothing, numbers=infer_numbers(model, volume))
+    found = infer_raw_and_calibrated(model, volume)
+    return Answer(labels=nothing, numbers=found.values, raw=found.raw)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from monai.bundle.workflows import ConfigWorkflow
-from monai.inferers.inferer import Inferer
+from monai.inferers.inferer import Inferer, SimpleInferer
 from monai.transforms.compose import Compose
 from monai.transforms.io.array import LoadImage, SaveImage
 from monai.transforms.io.dictionary import LoadImaged, SaveImaged
@@ -25,6 +25,7 @@ from gateway.domain.messages import ModelIdentity
 from gateway.manifest import Manifest, Weights, bundle_digest, read_manifest
 from workers.infer import scan
 from workers.infer.accelerate import accelerated
+from workers.infer.calibration import Calibration, read_calibration
 from workers.infer.dropout import has_dropout
 from workers.infer.weights import MeanNetwork, with_weights
 from workers.load.envelope import Fingerprint, read_fingerprint
@@ -52,14 +53,17 @@ class Model:
     plain: nn.Module | None = None  # the network as it was before it was made faster
     notes: list[str] = field(default_factory=list)  # what the last run had to do without, for want of memory
     members: tuple[nn.Module, ...] = ()  # of an ensemble; `network` is their mean
+    calibration: Calibration | None = None  # of a classification
 
     def alone(self) -> tuple[Model, ...]:
         """Each member of an ensemble as a model of its own."""
         return tuple(replace(self, network=member, members=()) for member in self.members)
 
 
-def open_model(bundle: Path) -> Model:
+def open_model(bundle: Path, *, calibrated: bool = True) -> Model:
     """Reads a bundle, checks its weights against the manifest and only then loads them.
+
+    Not ``calibrated`` is for making the calibration.
 
     Raises BundleInvalid where the manifest, the weights or the configuration are not right. The configuration and
     scripts of a bundle are programs: this must be called inside the sandbox.
@@ -69,7 +73,7 @@ def open_model(bundle: Path) -> Model:
     weights = [_weights(bundle, each) for each in manifest.weight_files]
     digest = bundle_digest(bundle)
     try:
-        return _open(bundle, manifest, digest, weights)
+        return _open(bundle, manifest, digest, weights, calibrated=calibrated)
     except (HilumError, MemoryError):
         raise
     except Exception as error:  # configuration and scripts may raise anything
@@ -91,7 +95,7 @@ def _weights(bundle: Path, weights: Weights) -> bytes:
     return data
 
 
-def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes]) -> Model:
+def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes], *, calibrated: bool) -> Model:
     _make_importable(bundle)
     workflow = ConfigWorkflow(
         config_file=str(bundle / CONFIG),
@@ -105,6 +109,7 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes]) -
     device = torch.device(workflow.device)
     network, members = _network(workflow, manifest, weights, device)
     _check_dropout(network, manifest)
+    _check_explained(network, workflow.inferer, manifest)
     network = network.to(device).eval()
     if manifest.acceleration is None or manifest.acceleration.layout == "channels_last":
         network = _channels_last(network)
@@ -125,6 +130,7 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes]) -
         postprocess=_without_files(workflow.postprocessing),
         device=device,
         reference=_reference(bundle, manifest),
+        calibration=_calibration(bundle, manifest) if calibrated else None,
     )
 
 
@@ -133,10 +139,31 @@ def _reference(bundle: Path, manifest: Manifest) -> Fingerprint | None:
     return None if envelope is None else read_fingerprint(bundle / envelope.fingerprint)
 
 
+def _calibration(bundle: Path, manifest: Manifest) -> Calibration | None:
+    asked = manifest.calibration
+    return None if asked is None else read_calibration(bundle / asked.file, manifest)
+
+
 def _check_dropout(network: nn.Module, manifest: Manifest) -> None:
     if manifest.uncertainty and manifest.uncertainty.method == "mc_dropout" and not has_dropout(network):
         raise BundleInvalid(
             f"{manifest.name}: uncertainty by mc_dropout, but its network has no dropout", code="no_dropout"
+        )
+
+
+def _check_explained(network: nn.Module, inferer: Inferer, manifest: Manifest) -> None:
+    asked = manifest.explanation
+    if asked is None:
+        return
+    if asked.layer and asked.layer not in dict(network.named_modules()):
+        raise BundleInvalid(
+            f"{manifest.name}: explanation by {asked.method}, but its network has no layer {asked.layer}",
+            code="no_layer",
+        )
+    if not isinstance(inferer, SimpleInferer):
+        raise BundleInvalid(
+            f"{manifest.name}: explanation runs the network on the whole image, so its inferer must be SimpleInferer",
+            code="no_simple_inferer",
         )
 
 

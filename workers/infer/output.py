@@ -26,6 +26,7 @@ class QuantityMap:
     values: NDArray[np.float32]  # (slices, rows, columns) on the volume's grid
     quantity: Code  # what the numbers are
     unit: Code  # UCUM; `1` for a ratio
+    lines: tuple[str, ...] = ()  # of an explanation: what stands beside it wherever it is drawn
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
 from gateway.manifest import Output
+from workers.infer.calibration import probabilities
 from workers.infer.forward import forward
 from workers.infer.model import Model
 from workers.infer.regrid import regrid, same_grid
@@ -44,14 +46,47 @@ def infer(model: Model, volume: Volume) -> Labels:
     return np.ascontiguousarray(upright.back(_infer(model, upright.volume)), np.uint8)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What a classification or regression says."""
+
+    values: tuple[float, ...]  # calibrated, where the bundle has a calibration
+    raw: tuple[float, ...]  # as the network gives them
+    logits: tuple[float, ...] = ()  # what it puts out before the bundle's postprocessing
+
+
 def infer_numbers(model: Model, volume: Volume) -> tuple[float, ...]:
-    """Runs the bundle of a classification or regression and returns its numbers, as many as the manifest names.
+    """Runs the bundle of a classification or regression and returns its numbers, as many as the manifest names."""
+    return infer_raw_and_calibrated(model, volume).values
+
+
+def infer_raw_and_calibrated(model: Model, volume: Volume) -> Numbers:
+    """The numbers as results say them, and as the network gives them.
 
     Raises ModelOutputInvalid where they are not finite, not as many, or probabilities outside of 0 to 1.
     """
     upright = straighten(volume)
-    output = model.manifest.output
-    return _numbers(_predict(model, volume if upright is None else upright.volume, axes=1), output)
+    with torch.inference_mode():
+        data, batch = prepare(model, volume if upright is None else upright.volume)
+        output = _checked(_output(model, batch), 1)
+        raw = _numbers(_finished(model, data, output), model.manifest.output)
+        logits = tuple(output.double().cpu().reshape(-1).tolist())
+        if model.calibration is None:
+            return Numbers(values=raw, raw=raw, logits=logits)
+        check_logits(logits, raw, model)
+        scaled = torch.from_numpy(model.calibration.apply(output.double().cpu().numpy())).to(output.dtype)
+        return Numbers(values=_numbers(_finished(model, data, scaled), model.manifest.output), raw=raw, logits=logits)
+
+
+def check_logits(logits: tuple[float, ...], raw: tuple[float, ...], model: Model) -> None:
+    """Raises ModelOutputInvalid where softmax or sigmoids of the network's output are not what the bundle makes of it."""
+    exclusive = model.manifest.output.exclusive
+    if len(logits) != len(raw) or not np.allclose(probabilities(np.array(logits), exclusive), raw, atol=1e-3):
+        way = "a softmax (`exclusive: true`)" if exclusive else "sigmoids (`exclusive: false`)"
+        raise ModelOutputInvalid(
+            f"the model's probabilities are not {way} of the network's output, so they cannot be calibrated or explained",
+            code="no_logits",
+        )
 
 
 def _numbers(prediction: Any, output: Output) -> tuple[float, ...]:
@@ -108,13 +143,29 @@ def _infer(model: Model, volume: Volume) -> Labels:
 def _predict(model: Model, volume: Volume, *, axes: int) -> Any:
     """`pred` after the bundle's postprocessing; of at least so many axes when it leaves the network, batch included."""
     with torch.inference_mode():
-        data = prepared(model, volume)
-        # The network sees no geometry: a plain tensor, in the layout its weights have.
-        batch = _layout(data["image"].as_tensor()[None].to(model.device))
-        model.notes.clear()
-        output = forward(model.inferer, model.network, batch, model.notes.append)
-        data["pred"] = MetaTensor(_checked(output, axes)[0].cpu(), meta=data["image"].meta)
-        return model.postprocess(data)["pred"]
+        data, batch = prepare(model, volume)
+        return _finished(model, data, _checked(_output(model, batch), axes))
+
+
+def prepare(model: Model, volume: Volume) -> tuple[dict[str, Any], Tensor]:
+    """What the bundle's preprocessing gives, and its image as a batch of one.
+
+    The network sees no geometry: a plain tensor, in the layout its weights have.
+    """
+    data = prepared(model, volume)
+    return data, _layout(data["image"].as_tensor()[None].to(model.device))
+
+
+def _output(model: Model, batch: Tensor) -> Any:
+    """What the network gives."""
+    model.notes.clear()
+    return forward(model.inferer, model.network, batch, model.notes.append)
+
+
+def _finished(model: Model, data: dict[str, Any], output: Tensor) -> Any:
+    """`pred` as the bundle's postprocessing makes it of the network's output."""
+    pred = MetaTensor(output[0].cpu(), meta=data["image"].meta)
+    return model.postprocess({**data, "pred": pred})["pred"]
 
 
 def prepared(model: Model, volume: Volume) -> dict[str, Any]:

@@ -19,9 +19,13 @@ def same_grid(affine: NDArray[np.float64], other: NDArray[np.float64], shape: tu
 
 
 def regrid(
-    values: NDArray[np.generic], affine: NDArray[np.float64], target: NDArray[np.float64], shape: tuple[int, ...]
+    values: NDArray[np.generic],
+    affine: NDArray[np.float64],
+    target: NDArray[np.float64],
+    shape: tuple[int, ...],
+    order: int = 0,
 ) -> NDArray[np.generic]:
-    """Values (channels, i, j, k) of a grid on another of ``shape``: the nearest value; 0 outside.
+    """Values (channels, i, j, k) of a grid on another of ``shape``: the nearest value (``order`` 1: linear); 0 outside.
 
     Both affines go from index to the same millimetres. Raises ModelOutputInvalid (`output_grid`) where the grids do not meet:
     labels that lie elsewhere are no labels of these images.
@@ -42,7 +46,13 @@ def regrid(
     return np.stack(
         [
             ndimage.affine_transform(
-                channel, to_source[:3, :3], to_source[:3, 3], output_shape=shape, order=0, mode="grid-constant", cval=0
+                channel,
+                to_source[:3, :3],
+                to_source[:3, 3],
+                output_shape=shape,
+                order=order,
+                mode="grid-constant",
+                cval=0,
             )
             for channel in values
         ]
