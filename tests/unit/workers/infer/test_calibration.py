@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import Manifest, read_manifest
-from tests.support.classifier import write_classifier
+from gateway.manifest import Manifest, bundle_digest, read_manifest
+from tests.support.classifier import write_cases, write_classifier
+from workers.calibrate import main
 from workers.infer.calibration import calibrate, calibration_error, probabilities, read_calibration
 from workers.infer.model import open_model
 from workers.infer.predict import infer_raw_and_calibrated
@@ -96,3 +97,22 @@ def test_results_say_the_calibrated_probability_and_provenance_the_raw_one(tmp_p
     assert found.raw == pytest.approx(probabilities(np.array(found.logits), True))
     assert found.values == pytest.approx(probabilities(np.array(found.logits) / 2, True))
     assert max(found.values) < max(found.raw)
+
+
+def test_the_command_writes_what_is_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cases in any order; of other cases than the labels' nothing is made."""
+    bundle = write_classifier(tmp_path / "bundle", exclusive=True, calibrated=2.0)
+    before = bundle_digest(bundle)
+    logits, truth = cases(sure=3, count=300)
+    names = [f"c{number}" for number in range(len(logits))]
+    write_cases(tmp_path / "set", "labels.csv", dict(zip(names, truth.astype(int).tolist(), strict=True)))
+    turned = dict(zip(reversed(names), logits[::-1].tolist(), strict=True))
+    write_cases(tmp_path / "set", "logits.csv", turned)
+    monkeypatch.setattr("sys.argv", ["calibrate", str(bundle), str(tmp_path / "set")])
+    assert main() == 0
+    found = read_calibration(bundle / "calibration.json", read_manifest(bundle))
+    assert (found.cases, bundle_digest(bundle) != before) == (300, True)
+    assert 1 / found.slopes[0] == pytest.approx(3, rel=0.25)
+    turned.pop("c0")
+    write_cases(tmp_path / "set", "logits.csv", turned)
+    assert main() != 0

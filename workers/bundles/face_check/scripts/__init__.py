@@ -1,0 +1,1 @@
+"""What configs/inference.json names."""
