@@ -29,11 +29,11 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup ## the main job on a real image
 	@$(BIN)/hilum demo
 
-test: setup ## everything, two files at a time: most of it waits for neighbours
-	@$(BIN)/pytest -q -n 2 --dist loadfile
+test: setup ## everything, two files at a time, the long ones first: most of it waits for neighbours
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## what needs no neighbour and little time
-	@$(BIN)/pytest -q -n 2 --dist loadfile tests/unit tests/property -m "not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/unit tests/property -m "not slow"
 
 test-faults: setup ## kill -9 anything at any time, and judge what is left
 	@$(BIN)/pytest -q tests/acceptance/test_faults.py

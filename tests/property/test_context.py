@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -101,7 +102,7 @@ class Shelf:
 class Bell:
     """A broker that nobody hears."""
 
-    def ring(self, job_id: JobId) -> None:
+    def ring(self, job_id: JobId, queue: str) -> None:
         """Nothing."""
 
 
@@ -256,13 +257,13 @@ def test_any_order_of_arrival_ends_the_same(data: st.DataObject) -> None:
     order = data.draw(st.permutations(events), label="order of arrival")
     with tempfile.TemporaryDirectory() as directory:
         world = World(Path(directory), merges)
-        for name in order:
-            world.event(name)
-            for step in data.draw(STEPS, label=f"after {name}"):
-                world.step(step)
-        world.settle()
-        _assert_ended(world)
-        world.ledger.close()
+        with closing(world.ledger):
+            for name in order:
+                world.event(name)
+                for step in data.draw(STEPS, label=f"after {name}"):
+                    world.step(step)
+            world.settle()
+            _assert_ended(world)
 
 
 def test_nothing_leaves_between_hearing_and_linking(tmp_path: Path) -> None:
