@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from gateway.domain.codes import CERTAINTY
 from gateway.domain.messages import Code, MeasurementResult
 
 CodeSystem = Literal["SCT", "RADLEX"]
 """Which code goes first where a concept has several; the other is the alternate."""
 
-_CERTAINTY = Code(value="111012", scheme="DCM", meaning="Certainty of Finding")
 
 _QUANTITY = Code(value="246205007", scheme="SCT", meaning="Quantity")
 
@@ -57,7 +57,7 @@ def quantity(item: MeasurementResult, first: CodeSystem) -> tuple[Code, ...]:
     """What a number is. A probability, and how often a thing was found, have codes of their own: under that of the finding they
     would say that it is there."""
     if item.probability:
-        return _own("PROB", item), _CERTAINTY
+        return _own("PROB", item), CERTAINTY
     return (_own("COUNT", item), _QUANTITY) if _is_count(item) else codings(item.name, first)
 
 

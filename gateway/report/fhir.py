@@ -22,6 +22,7 @@ from fhir.resources.R4B.bundle import Bundle
 from pydantic import ValidationError
 
 from gateway.domain import refusals
+from gateway.domain.codes import ABSENT, PRESENT
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
 from gateway.domain.messages import Code, FindingResult, MeasurementResult, SegmentResult
@@ -54,8 +55,6 @@ _STATUS = {
     ReportKind.REFUSED: "cancelled",  # "not started or not completed"
 }
 _MODALITIES = {"seg": "SEG", "sr": "SR", "pdf": "DOC", "ko": "KO", "pm": "RWV", "sc": "OT"}
-_PRESENT = Code(value="52101004", scheme="SCT", meaning="Present")
-_ABSENT = Code(value="2667000", scheme="SCT", meaning="Absent")
 _REPORT = Code(value="18748-4", scheme="LN", meaning="Diagnostic imaging study")
 
 
@@ -234,7 +233,7 @@ class _Transaction:
         return _filled(found | ({} if self._content.kind is ReportKind.CANCELLED else value))
 
     def _segment(self, item: SegmentResult) -> Resource:
-        value = {"valueCodeableConcept": _concept(*self._codings(_PRESENT if item.voxels else _ABSENT))}
+        value = {"valueCodeableConcept": _concept(*self._codings(PRESENT if item.voxels else ABSENT))}
         return self._observation(f"finding-{item.number}", self._codings(item.type), value, self._structure(item))
 
     def _structure(self, item: SegmentResult) -> Resource:
@@ -242,7 +241,7 @@ class _Transaction:
 
     def _finding(self, item: FindingResult) -> Resource:
         """One thing that was found at a place."""
-        value = {"valueCodeableConcept": _concept(*self._codings(_PRESENT))}
+        value = {"valueCodeableConcept": _concept(*self._codings(PRESENT))}
         found = self._observation(f"place-{item.number}", self._codings(item.name), value, self._site(item))
         found["code"]["text"] = item.label
         return found

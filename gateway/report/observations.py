@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator, Sequence
 
 from gateway.domain import refusals
+from gateway.domain.codes import ABSENT, PRESENT
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.job import ReportKind
 from gateway.domain.messages import Code, FindingResult, MeasurementResult, Outcome, SegmentResult
@@ -22,8 +23,6 @@ _NARRATIVE = Code(value="59776-5", meaning="Procedure findings", scheme="LN")
 _REMARK = Code(value="48767-8", meaning="Annotation comment", scheme="LN")
 _DOCUMENT = Code(value="PDF", meaning="Report as PDF", scheme="99HILUM")
 _LINK = Code(value="VIEWER", meaning="Link to the images", scheme="99HILUM")
-_PRESENT = Code(value="52101004", meaning="Present", scheme="SCT")
-_ABSENT = Code(value="2667000", meaning="Absent", scheme="SCT")
 _CONFIDENCE = {"high": "AI-HIGH", "moderate": "AI-MODERATE", "low": "AI-LOW"}
 """OBX-8, in codes that nobody can take for `H` and `L` of HL7 table 0078: above and below normal."""
 _FLAGGED = "AI-FLAG"
@@ -93,7 +92,7 @@ def _segment(item: SegmentResult, profile: Hl7Destination) -> Fields:
         2: profile.coded_type,
         3: _code(item.type, profile, item.label),
         4: str(item.number),
-        5: _code(_PRESENT if item.voxels else _ABSENT, profile),
+        5: _code(PRESENT if item.voxels else ABSENT, profile),
     }
 
 
@@ -103,7 +102,7 @@ def _finding(item: FindingResult, profile: Hl7Destination) -> Fields:
         2: profile.coded_type,
         3: _code(item.name, profile, item.label),
         4: item.sub_id,
-        5: _code(_PRESENT, profile),
+        5: _code(PRESENT, profile),
     }
 
 

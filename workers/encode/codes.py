@@ -14,10 +14,7 @@ PROCESSING_ALGORITHM = CodedConcept("1630", "99IHE", "Processing Algorithm")  # 
 QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500 row 12
 COMMENT = CodedConcept("121106", "DCM", "Comment")
 REPORT = CodedConcept("126000", "DCM", "Imaging Measurement Report")
-CERTAINTY = Code(value="111012", scheme="DCM", meaning="Certainty of Finding")
 PERCENT = Code(value="%", scheme="UCUM", meaning="Percent")
-PRESENT = Code(value="52101004", scheme="SCT", meaning="Present")
-ABSENT = Code(value="2667000", scheme="SCT", meaning="Absent")
 PRESENCE = CodedConcept("121052", "DCM", "Presence of property")
 QUANTITY = Code(value="246205007", scheme="SCT", meaning="Quantity")
 FINDINGS = Code(value="{findings}", scheme="UCUM", meaning="findings")

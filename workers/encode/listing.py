@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.domain.codes import CERTAINTY
 from gateway.domain.messages import MeasurementResult
-from workers.encode.codes import CERTAINTY
 from workers.encode.picture import colour_of
 from workers.encode.source import Source
 from workers.encode.words import caption, unit, value

@@ -13,9 +13,10 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 
+from gateway.domain.codes import CERTAINTY
 from gateway.domain.messages import MeasurementResult
 from gateway.manifest import SegmentSpec
-from workers.encode.codes import AREA, CERTAINTY, QUANTITY, SQUARE_MILLIMETER, concept
+from workers.encode.codes import AREA, QUANTITY, SQUARE_MILLIMETER, concept
 from workers.encode.outline import Region, key_region, whole_image
 from workers.encode.report import (
     algorithm,
@@ -120,15 +121,16 @@ def region_of(source: Source, finding: Finding) -> Region:
 
 
 def _coordinates(source: Source, region: Region) -> CoordinatesForMeasurement:
-    image, number = source.reference_of(region.slice), source.volume.frame_number(region.slice)
     return CoordinatesForMeasurement(
-        graphic_type=GraphicTypeValues.POLYLINE,
-        graphic_data=region.points,
-        source_image=SourceImageForRegion(
-            image.SOPClassUID,
-            image.SOPInstanceUID,
-            referenced_frame_numbers=None if number is None else [number],
-        ),
+        graphic_type=GraphicTypeValues.POLYLINE, graphic_data=region.points, source_image=image_of(source, region)
+    )
+
+
+def image_of(source: Source, region: Region) -> SourceImageForRegion:
+    """The image, or the frame of one, that an outline lies on."""
+    image, number = source.reference_of(region.slice), source.volume.frame_number(region.slice)
+    return SourceImageForRegion(
+        image.SOPClassUID, image.SOPInstanceUID, referenced_frame_numbers=None if number is None else [number]
     )
 
 

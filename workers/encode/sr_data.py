@@ -14,7 +14,6 @@ from highdicom.sr import (
     PlanarROIMeasurementsAndQualitativeEvaluations,
     ReferencedSegment,
     SourceImageForMeasurement,
-    SourceImageForRegion,
     SourceSeriesForSegmentation,
     TrackingIdentifier,
     VolumeSurface,
@@ -23,10 +22,11 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
+from gateway.domain.codes import CERTAINTY
 from gateway.domain.messages import MeasurementResult
 from gateway.domain.roles import SR_DATA
 from gateway.manifest import SegmentSpec
-from workers.encode.codes import CERTAINTY, QUANTITY, concept
+from workers.encode.codes import QUANTITY, concept
 from workers.encode.outline import Region, key_region
 from workers.encode.report import (
     Group,
@@ -41,7 +41,7 @@ from workers.encode.report import (
     tracking,
 )
 from workers.encode.source import Source
-from workers.encode.sr import SCOPES, region_of
+from workers.encode.sr import SCOPES, image_of, region_of
 from workers.load.places import Box, Finding
 
 SERIES_NUMBER = 9003
@@ -116,15 +116,8 @@ def measurements_of_finding(source: Source, finding: Finding) -> list[Measuremen
 
 def image_region(source: Source, region: Region) -> ImageRegion:
     """An outline on its image."""
-    image, number = source.reference_of(region.slice), source.volume.frame_number(region.slice)
     return ImageRegion(
-        graphic_type=GraphicTypeValues.POLYLINE,
-        graphic_data=region.points,
-        source_image=SourceImageForRegion(
-            image.SOPClassUID,
-            image.SOPInstanceUID,
-            referenced_frame_numbers=None if number is None else [number],
-        ),
+        graphic_type=GraphicTypeValues.POLYLINE, graphic_data=region.points, source_image=image_of(source, region)
     )
 
 
