@@ -176,7 +176,7 @@ def read_settings(file: Path | None) -> Settings:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error}") from error
+        raise ConfigurationError(f"{file}: cannot be read: {getattr(error, 'strerror', 'not UTF-8')}") from error
     return _absolute(parse_settings(text, str(file)), file.resolve().parent)
 
 

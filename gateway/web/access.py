@@ -31,7 +31,9 @@ def read_tokens(file: Path | None) -> Tokens | None:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"http.tokens_file: {file} cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"http.tokens_file: {file} cannot be read: {getattr(error, 'strerror', 'not UTF-8')}"
+        ) from error
     tokens: dict[str, AETitle] = {}
     for number, line in enumerate(lines, 1):
         words = line.split()
