@@ -25,6 +25,7 @@ from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.manifest import Manifest, bundle_digest, read_manifest, resolve_bundle
 from workers.fingerprint import volumes
 from workers.infer.calibration import Calibration, Table, calibrate
+from workers.libraries import set_up_libraries
 from workers.sandbox.confine import confine
 from workers.sandbox.room import Room
 
@@ -75,6 +76,7 @@ def _locked_up(bundle: Path, directory: Path, cases: list[str], target: Path) ->
 
 
 def _run(bundle: Path, directory: Path, cases: list[str], target: Path) -> int:
+    set_up_libraries()
     with target.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)
         manifest = read_manifest(bundle)

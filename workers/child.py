@@ -16,13 +16,11 @@ import ctypes
 import errno
 import gc
 import json
-import logging
 import os
 import resource
 import signal
 import sys
 import traceback
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -30,6 +28,7 @@ from gateway.domain.errors import HilumError
 from gateway.domain.messages import JobOrder, from_json, to_json
 from gateway.manifest import read_manifest
 from gateway.observe.logs import log
+from workers.libraries import set_up_libraries
 from workers.sandbox.confine import confine
 from workers.sandbox.kernel import PR_SET_PDEATHSIG, prctl
 from workers.sandbox.room import Room
@@ -160,20 +159,6 @@ def keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def set_up_libraries() -> None:
-    """Threads, and silence where a library would put values from a header into a warning."""
-    warnings.filterwarnings("ignore", module="pydicom")
-    # MONAI tells every process that it misses a decoder nobody asked for.
-    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-    from pydicom import config
-
-    config.settings.reading_validation_mode = config.IGNORE
-    import torch
-
-    torch.set_num_threads(int(os.environ.get("HILUM_TORCH_THREADS") or len(os.sched_getaffinity(0))))
 
 
 def main() -> None:

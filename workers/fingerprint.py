@@ -22,6 +22,7 @@ from pydicom.errors import InvalidDicomError
 from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.domain.messages import InputFile, JobOrder
 from gateway.manifest import Manifest, read_manifest, resolve_bundle
+from workers.libraries import set_up_libraries
 from workers.load.envelope import take_fingerprint
 from workers.load.part10 import dataset_start
 from workers.load.series import load
@@ -56,6 +57,7 @@ def main() -> int:
     parser.add_argument("bundle")
     parser.add_argument("directory", type=Path)
     options = parser.parse_args()
+    set_up_libraries()
     try:
         bundle = resolve_bundle(options.bundle, Path.cwd())
         manifest = read_manifest(bundle)

@@ -21,6 +21,7 @@ from typing import Any
 
 from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.manifest import builtin_bundles, read_manifest, resolve_bundle
+from workers.libraries import set_up_libraries
 from workers.sandbox.confine import confine
 from workers.sandbox.room import Room
 
@@ -40,6 +41,7 @@ def prepare(bundle: Path) -> dict[str, Any]:
 def verify(bundle: Path) -> dict[str, Any]:
     """Opens a bundle as a job would; raises BundleInvalid with what is wrong."""
     manifest = read_manifest(bundle)
+    set_up_libraries()
     from workers.infer.model import open_model  # here, since it takes seconds
     from workers.infer.scan import scan
 
