@@ -65,10 +65,8 @@ def _refused(order: JobOrder, model: Model, refusal: HilumError, stages: _Stages
 
 def _told(order: JobOrder, model: Model, outcome: Outcome) -> Outcome:
     """With the reason in codes and a report, where archive and EHR are told and it is clear whose images they are."""
-    codes, headers = (
-        to_tell(OnRefusal(order.on_refusal), outcome.reason_code),
-        readable_headers(_reference(order, model)),
-    )
+    codes = to_tell(OnRefusal(order.on_refusal), outcome.reason_code)
+    headers = readable_headers(_reference(order, model)) if codes else ()
     if not codes or not headers:
         return outcome
     outcome = replace(outcome, refusal=codes, source_series_uid=str(headers[0].SeriesInstanceUID))

@@ -128,7 +128,7 @@ class Dispatcher:
                 self._ledger.settle_proof(delivery, finding, due)
                 self._say("proof", delivery, finding)
                 if due is None and finding.verdict is not Verdict.ACCEPTED:
-                    self._mourn(delivery, finding)
+                    self._say_dead(delivery, finding)
         return len(batch)
 
     def _guarded(self, act: Send | Prove, batch: Sequence[Delivery]) -> Mapping[str, Receipt]:
@@ -147,9 +147,9 @@ class Dispatcher:
         self._ledger.settle(delivery, receipt, again, proof_due=None if self._prove is None else now)
         self._say("delivery", delivery, receipt)
         if again is None and receipt.verdict in (Verdict.RETRY, Verdict.REJECTED):
-            self._mourn(delivery, receipt)
+            self._say_dead(delivery, receipt)
 
-    def _mourn(self, delivery: Delivery, receipt: Receipt) -> None:
+    def _say_dead(self, delivery: Delivery, receipt: Receipt) -> None:
         draft = delivery.draft
         self._log.error("dead letter", job_id=draft.job_id, role=draft.role, answer=receipt.answer)
 
