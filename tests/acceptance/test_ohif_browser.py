@@ -29,8 +29,10 @@ def _viewer_beside(site: Site, dicomweb: str) -> Iterator[str]:
     command = [sys.executable, "-m", "gateway.cli", "viewer", "--config", str(site.config), "--dicomweb", dicomweb]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip().removesuffix("/viewer/")
-        process.terminate()
+        try:
+            yield process.stdout.readline().strip().removesuffix("/viewer/")
+        finally:  # a test that fails would otherwise wait for it for ever
+            process.terminate()
 
 
 def _in_file(path: Path) -> Painted:
@@ -47,14 +49,15 @@ def _in_file(path: Path) -> Painted:
 def _assert_drawn(viewer: Ohif, painted: Painted, files: list[Path]) -> None:
     """On slices with much, little and none of the mask, as much is coloured as the mask is large."""
     first = pydicom.dcmread(files[0], stop_before_pixels=True)
-    voxel = float(first.PixelSpacing[0]) * float(first.PixelSpacing[1]) * viewer.pixels_per_mm() ** 2
+    voxel = float(first.PixelSpacing[0]) * float(first.PixelSpacing[1])
     by_size = sorted(painted, key=lambda uid: sum(painted[uid].values()))
     for uid in (by_size[-1], by_size[len(by_size) // 2]):
         viewer.show(uid)
-        assert reddish(viewer.viewport()) == pytest.approx(sum(painted[uid].values()) * voxel, rel=0.1)
+        picture, scale = viewer.viewport()
+        assert reddish(picture) == pytest.approx(sum(painted[uid].values()) * voxel * scale**2, rel=0.1)
     uids = {str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files}
     viewer.show(min(uids - painted.keys()))
-    assert reddish(viewer.viewport()) == 0
+    assert reddish(viewer.viewport()[0]) == 0
     viewer.show(by_size[-1])
 
 

@@ -66,6 +66,9 @@ _SHOW = f"""async uid => {{
 _SCALE = f"() => {{ const one = {_VIEWPORT}; return one.canvas.clientHeight / (2 * one.getCamera().parallelScale); }}"
 
 
+_NEXT_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 @dataclass
 class Ohif:
     """One page of the viewer."""
@@ -89,14 +92,20 @@ class Ohif:
         """Turns to an image; returns its place in the stack."""
         return int(self.page.evaluate(_SHOW, uid))
 
-    def pixels_per_mm(self) -> float:
-        """How large a millimetre is on the screen."""
-        return float(self.page.evaluate(_SCALE))
+    def viewport(self) -> tuple[NDArray[np.uint8], float]:
+        """What the viewport shows, (rows, columns, RGB), and how many pixels a millimetre has on it.
 
-    def viewport(self) -> NDArray[np.uint8]:
-        """What the viewport shows, (rows, columns, RGB)."""
-        shot = self.page.locator(".viewport-element").first.screenshot()
-        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
+        Panels of OHIF come and go by themselves and change the size of the viewport: a picture counts only when it comes
+        twice.
+        """
+        before = None
+        while True:
+            self.page.evaluate(_NEXT_FRAMES)
+            scale = float(self.page.evaluate(_SCALE))
+            shot = self.page.locator(".viewport-element").first.screenshot()
+            if before == (scale, shot):
+                return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")), scale
+            before = (scale, shot)
 
 
 def reddish(picture: NDArray[np.uint8]) -> int:
