@@ -51,6 +51,7 @@ def make_worker(settings: Settings, owner: str) -> Worker:
         heartbeat=jobs.heartbeat,
         forms=settings.forms,
         devices=settings.jobs.devices or found_devices(),
+        memory_mib=settings.jobs.memory_mib,
         least=lambda: settings.jobs.least_priority(datetime.now().time()),
     )
 

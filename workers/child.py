@@ -29,15 +29,13 @@ from gateway.domain.messages import JobOrder, from_json, to_json
 from gateway.manifest import read_manifest
 from gateway.observe.logs import log
 from workers.libraries import set_up_libraries
+from workers.memory import LIBRARIES_MIB
 from workers.sandbox.confine import confine
 from workers.sandbox.kernel import PR_SET_PDEATHSIG, prctl
 from workers.sandbox.room import Room
 
 if TYPE_CHECKING:
     from workers.infer.model import Model
-
-LIBRARIES_MIB = 1024
-"""What Python, torch and MONAI take before any model: 400 MiB measured, more with more threads."""
 
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1  # malloc.h
 

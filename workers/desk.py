@@ -1,9 +1,10 @@
 """Where a worker lays out what a model's process may see: the files of one job, and room for its results.
 
-    scratch/HOST-PID/in/JOB/     hard links to the spool's files: the model reads these and nothing else of the spool
-    scratch/HOST-PID/out/JOB/    result objects
+    scratch/HOST-PID/1/in/JOB/     hard links to the spool's files: the model reads these and nothing else of the spool
+    scratch/HOST-PID/1/out/JOB/    result objects
 
-The model may write under `out` only: a link that could be written would be a way into the spool.
+Each process has a folder of its own, so that a model that waits sees nothing of another's job. It may write under `out`
+only: a link that could be written would be a way into the spool.
 """
 
 from __future__ import annotations
@@ -21,24 +22,30 @@ import psutil
 from workers.sandbox.room import Room
 
 
+def own_folder(scratch: Path) -> Path:
+    """An empty folder for this worker; those of workers of this machine that are gone are cleared."""
+    host = socket.gethostname()
+    for left in scratch.glob(f"{host}-*"):
+        pid = left.name.removeprefix(f"{host}-")
+        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = scratch / f"{host}-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @dataclass(frozen=True)
 class Desk:
-    """One worker's folder."""
+    """The folder of one model's process."""
 
     folder: Path
 
     @classmethod
-    def set_up(cls, scratch: Path) -> Desk:
-        """Makes an empty desk, and clears those of workers of this machine that are gone."""
-        host = socket.gethostname()
-        for left in scratch.glob(f"{host}-*"):
-            pid = left.name.removeprefix(f"{host}-")
-            if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
-                shutil.rmtree(left, ignore_errors=True)
-        desk = cls(scratch / f"{host}-{os.getpid()}")
+    def lay_out(cls, folder: Path) -> Desk:
+        """Makes an empty one."""
         for part in ("in", "out"):
-            (desk.folder / part).mkdir(parents=True, exist_ok=True)
-        return desk
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        return cls(folder)
 
     def room(self, bundles: Iterable[Path]) -> Room:
         """What the model's process is given."""

@@ -62,6 +62,11 @@ class ModelProcess:
         self._stage = "start"
         self._buffer = b""
 
+    @property
+    def pid(self) -> int:
+        """Process id of the child; 0 where there is none, or it is dead."""
+        return self._process.pid if self._process is not None and _alive(self._process) else 0
+
     def start(self) -> None:
         """Starts the child ahead of the first order, so that its libraries are loaded when one comes."""
         if self._process is None:

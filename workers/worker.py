@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -26,8 +27,9 @@ from gateway.domain.ports import Spool
 from gateway.domain.schedule import FRESH
 from gateway.manifest import bundle_digest, read_manifest
 from gateway.observe.logs import log
-from workers.desk import Desk
-from workers.supervisor import ModelProcess
+from workers.desk import Desk, own_folder
+from workers.memory import LIBRARIES_MIB
+from workers.warm import WarmModel, WarmModels
 
 _AS_IT_LIES = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _COMMIT_PATIENCE = 60.0  # seconds to wait for a ledger that is away when a result is ready
@@ -53,15 +55,16 @@ class Worker:
         forms: Mapping[str, Collection[str]] | None = None,
         devices: Collection[str] = ("cpu",),
         least: Callable[[], Priority] = lambda: Priority.OFF_PEAK,
+        memory_mib: int | None = None,
     ) -> None:
-        """``forms``: destination -> roles that are only written because it may need them; ``least``: what may run now."""
+        """``forms``: destination -> roles that are only written because it may need them; ``least``: what may run now;
+        ``memory_mib``: what all models may hold together, None for what the machine has."""
         self._devices, self._least = devices, least
         self._forms = forms or {}
         self._owner, self._ledger, self._spool, self._bundles = owner, ledger, spool, bundles
         self._lease, self._heartbeat = lease, heartbeat
-        self._desk = Desk.set_up(scratch)
-        self._stage = ""
-        self._process = ModelProcess(self._desk.room(bundles.values()), self._enter)
+        self._folder, self._stage = own_folder(scratch), ""
+        self._models = WarmModels(self._folder, bundles.values(), self._enter, memory_mib=memory_mib)
         self._turn = FRESH
         self._busy = threading.Lock()
         self._stopping = threading.Event()
@@ -70,7 +73,7 @@ class Worker:
     def prepare(self) -> None:
         """Has the model's process load its libraries before the first job comes; to be called in a thread that stays."""
         with self._busy:
-            self._process.start()
+            self._models.prepare()
 
     def answer(self) -> bool:
         """Somebody rang: does the best job there is, after the one at hand. False where there is none."""
@@ -91,18 +94,17 @@ class Worker:
         self._stopping.set()
 
     def close(self) -> None:
-        """Ends the model's process."""
+        """Ends the models' processes."""
         self.stop()
         with self._busy:
-            self._process.close()
-            self._desk.clear()
+            self._models.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _work(self) -> bool:
         if self._stopping.is_set():
             return False
-        claim = self._ledger.claim(
-            self._owner, self._lease, turn=self._turn, devices=self._devices, least=self._least()
-        )
+        turn = dataclasses.replace(self._turn, warm=self._models.loaded)
+        claim = self._ledger.claim(self._owner, self._lease, turn=turn, devices=self._devices, least=self._least())
         if claim is None:
             return False
         self._turn, self._stage = claim.turn, ""
@@ -114,8 +116,13 @@ class Worker:
 
     def _settle(self, claim: Claim) -> str:
         try:
-            output = self._desk.output(claim.job.id)
-            return self._commit(claim, keep_objects(self._run(claim, output), output, self._spool))
+            bundle = self._bundle(claim)
+            needs = read_manifest(bundle).resources.memory_mib + LIBRARIES_MIB
+            with self._models.at_work(claim.job.draft.model_digest, needs) as model:
+                try:
+                    return self._commit(claim, self._run(claim, bundle, model))
+                finally:
+                    model.desk.tidy(claim.job.id)
         except _Stopped:
             self._ledger.give_back(claim)
             return "given back"
@@ -123,20 +130,24 @@ class Worker:
             return "lease lost; result thrown away"
         except HilumError as error:
             return self._fail(claim, error)
-        finally:
-            self._desk.tidy(claim.job.id)
 
-    def _run(self, claim: Claim, output: Path) -> Outcome:
+    def _bundle(self, claim: Claim) -> Path:
         draft = claim.job.draft
         bundle = self._bundles.get(draft.model)
         if bundle is None:
             raise BundleInvalid(f"model {draft.model!r} is not configured on this worker")
         if bundle_digest(bundle) != draft.model_digest:
             raise BundleInvalid(f"model {draft.model!r} is not the build that was admitted: its digest differs")
-        timeout = read_manifest(bundle).resources.timeout_s
-        return self._process.run(self._order(claim, bundle, output), timeout=timeout, on_wait=self._waiter(claim))
+        return bundle
 
-    def _order(self, claim: Claim, bundle: Path, output: Path) -> JobOrder:
+    def _run(self, claim: Claim, bundle: Path, model: WarmModel) -> Outcome:
+        output = model.desk.output(claim.job.id)
+        timeout = read_manifest(bundle).resources.timeout_s
+        order = self._order(claim, bundle, model.desk, output)
+        outcome = model.process.run(order, timeout=timeout, on_wait=self._waiter(claim))
+        return keep_objects(outcome, output, self._spool)
+
+    def _order(self, claim: Claim, bundle: Path, desk: Desk, output: Path) -> JobOrder:
         instances = self._ledger.input_instances(claim.job.id)
         requested = self._ledger.requested_procedure(claim.job.id)
         names = {one.series_uid: one.name for one in claim.job.draft.inputs}
@@ -146,7 +157,7 @@ class Worker:
             inputs=tuple(
                 InputFile(
                     sop_instance_uid=item.header.sop_instance_uid,
-                    path=str(self._desk.lay(claim.job.id, self._spool.path(item.file))),
+                    path=str(desk.lay(claim.job.id, self._spool.path(item.file))),
                     sha256=item.sha256,
                     input=names.get(item.header.series_uid, ""),
                 )
@@ -197,7 +208,6 @@ class Worker:
                 self._stopping.wait(1.0)
 
     def _fail(self, claim: Claim, error: HilumError) -> str:
-        self._turn = FRESH  # nothing is loaded any more
         try:
             # Another try with the same bundle gives the same refusal; anything else may be luck.
             state = self._ledger.fail(claim, error.message, permanent=isinstance(error, BundleInvalid | ModelDenied))

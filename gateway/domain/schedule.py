@@ -1,7 +1,7 @@
 """Who goes first. Pure: what waits, whose turn it is and the time come in, one job goes out.
 
 Priority decides alone. Within one priority a job whose deadline is near goes first, but only every other time; else the
-model that is loaded already goes on, for a few jobs; else whoever has waited longest for a turn has it, so that a
+models that are loaded already go on, for a few jobs; else whoever has waited longest for a turn has it, so that a
 thousand jobs of one sender keep nobody waiting for more than a round.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 BATCH = 8
-"""Jobs of one loaded model in a row, where others wait for another model: opening one costs seconds."""
+"""Jobs of loaded models in a row, where others wait for another model: opening one costs seconds."""
 
 NEAR = 300.0
 """Seconds before its deadline from which a job is hurried."""
@@ -37,8 +37,8 @@ class Waiting:
 class Turn:
     """What a worker has done last."""
 
-    warm: str = ""  # digest of the model that is loaded
-    streak: int = 0  # jobs of it in a row
+    warm: frozenset[str] = frozenset()  # digests of the models that are loaded
+    streak: int = 0  # jobs of them in a row
     hurried: bool = False  # the last one went first because of its deadline
 
 
@@ -57,10 +57,10 @@ def pick(waiting: Sequence[Waiting], turn: Turn, now: float) -> tuple[Waiting, T
     if hurried:
         chosen = min(near, key=head)
     else:
-        warm = [job for job in lane if job.model_digest == turn.warm] if turn.streak < BATCH else []
+        warm = [job for job in lane if job.model_digest in turn.warm] if turn.streak < BATCH else []
         chosen = min(warm or lane, key=lambda job: (job.served_at, *head(job)))
-    streak = turn.streak + 1 if chosen.model_digest == turn.warm else 1
-    return chosen, Turn(warm=chosen.model_digest, streak=streak, hurried=hurried)
+    streak = turn.streak + 1 if chosen.model_digest in turn.warm else 1
+    return chosen, Turn(warm=turn.warm | {chosen.model_digest}, streak=streak, hurried=hurried)
 
 
 def head(job: Waiting) -> tuple[float, float, str]:

@@ -40,6 +40,9 @@ class JobSettings(BaseModel):
     devices: Annotated[tuple[Literal["cuda", "mps", "cpu"], ...], Field(min_length=1)] | None = None
     """What workers of this configuration have; None: a worker looks for itself."""
 
+    memory_mib: Annotated[int, Field(ge=256)] | None = None
+    """What the models of one worker may hold together; None: what the machine or its container has free."""
+
     @model_validator(mode="after")
     def _heartbeat_keeps_the_lease(self) -> Self:
         if self.heartbeat * 2 > self.lease:

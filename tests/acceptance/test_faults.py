@@ -28,7 +28,7 @@ def test_model_process_killed_mid_inference(tmp_path: Path, make_site: MakeSite,
     site = make_site("slow")
     receipts = site.send(files)
     # Before it has begun on the job its death would be no attempt at it.
-    site.wait_for(lambda: any(site.directory.glob("data/work/*/out/begun")), "the model to begin")
+    site.wait_for(lambda: any(site.directory.glob("data/work/*/*/out/begun")), "the model to begin")
     site.model_process().kill()
     (job,) = site.wait_for_jobs(1)
     assert (job["state"], job["attempts_failed"]) == ("delivered", 1)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from workers.desk import Desk
+from workers.desk import Desk, own_folder
 
 
 def test_inputs_are_links_that_the_model_may_not_write(tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_inputs_are_links_that_the_model_may_not_write(tmp_path: Path) -> None:
     file = tmp_path / "spool" / "abc"
     file.parent.mkdir()
     file.write_bytes(b"pixels")
-    desk = Desk.set_up(tmp_path / "work")
+    desk = Desk.lay_out(tmp_path / "work" / "1")
     laid = desk.lay("job", file)
     room = desk.room([tmp_path / "bundle"])
     assert laid.samefile(file)
@@ -26,7 +26,7 @@ def test_inputs_are_links_that_the_model_may_not_write(tmp_path: Path) -> None:
 
 def test_a_job_leaves_nothing(tmp_path: Path) -> None:
     """Neither its inputs' links nor its results; a file that is gone is found missing by loading, not here."""
-    desk = Desk.set_up(tmp_path / "work")
+    desk = Desk.lay_out(tmp_path / "work" / "1")
     (desk.output("job") / "seg.dcm").write_bytes(b"x")
     assert not desk.lay("job", tmp_path / "gone").exists()
     assert list(desk.output("job").iterdir()) == []
@@ -42,5 +42,5 @@ def test_desks_of_dead_workers_of_this_machine_are_cleared(tmp_path: Path) -> No
     names["parent"] = tmp_path / f"{socket.gethostname()}-{os.getppid()}"
     for folder in names.values():
         (folder / "in").mkdir(parents=True)
-    Desk.set_up(tmp_path)
+    assert own_folder(tmp_path).is_dir()
     assert [folder.exists() for folder in names.values()] == [False, True, True]

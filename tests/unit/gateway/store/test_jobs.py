@@ -58,7 +58,7 @@ def test_the_best_job_comes_first(ledger: SqlLedger) -> None:
     [old, middle] = queue(ledger, 1, 2)
     [fits] = queue(ledger, 3, model_digest=warm)
     [urgent] = queue(ledger, 4, priority=Priority.URGENT)
-    turn = Turn(warm=warm)
+    turn = Turn(warm=frozenset({warm}))
     assert [claimed(ledger, turn=turn).job.id for _ in range(5)] == [late_stat, urgent, fits, old, middle]
     assert ledger.claim("w", 60) is None
 
