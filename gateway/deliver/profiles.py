@@ -12,9 +12,9 @@ Profile = Literal["orthanc", "ohif", "slicer", "weasis", "dcm4chee", "minimal"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Stores every class; hides nothing that is rejected, but keeps the note beside it.
-    "orthanc": {"results": ("seg", "sr", "sr-data", "sc", "ko", "pdf")},
+    "orthanc": {"results": ("seg", "sr", "sr-data", "pm", "sc", "ko", "pdf")},
     # An archive that people look into with OHIF. `sr-data` opens there, but can only be read.
-    "ohif": {"results": ("seg", "sr", "sc", "pdf")},
+    "ohif": {"results": ("seg", "sr", "pm", "sc", "pdf")},
     # Reads what dcmqi reads: geometry apart from the images, numbers tied to segments. Rejection means nothing to it.
     "slicer": {"results": ("seg", "sr-data", "pm"), "sr_profile": "strict", "rejection_notes": False},
     # Label maps only since 2026; BINARY always.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.conformance.conftest import run
-from tests.support.result_set import UPRIGHT, written
+from tests.support.result_set import CASES, UPRIGHT, written
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -39,3 +39,20 @@ def test_round_trip(name, tmp_path):
         mask = masks.get(spec.number, np.zeros(found.labels.shape, bool))
         assert np.array_equal(mask[real], found.labels[real] == spec.number)
         assert spec.number in masks or not (found.labels == spec.number).any()
+
+
+@pytest.mark.parametrize("name", [name for name in UPRIGHT if CASES[name].mapped])
+def test_map_round_trip(name, tmp_path):
+    """Every number of a parametric map is where the model put it, by its millimetres alone."""
+    found = written(name)
+    done = run("paramap2itkimage", "--inputDICOM", found.path("pm"), "--outputDirectory", tmp_path, "-t", "nii")
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*.nii*")
+    image = nibabel.load(file)
+    to_volume = np.linalg.inv(found.volume.affine) @ RAS_TO_LPS @ image.affine
+    index = np.indices(image.shape).reshape(3, -1)
+    places = to_volume[:3, :3] @ index + to_volume[:3, 3:]
+    assert np.allclose(places, places.round(), atol=1e-2)
+    (expected,) = found.maps
+    read = np.asarray(image.dataobj, np.float32).reshape(-1)
+    assert np.allclose(read, expected.values[tuple(places.round().astype(int))], atol=1e-6)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from highdicom import VOILUTTransformation
 from highdicom.pm import DerivedPixelContrastValues, ParametricMap, RealWorldValueMapping
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from gateway.domain.roles import PM
-from workers.encode.codes import concept
+from workers.encode.codes import concept, concept_item
 from workers.encode.equipment import general_equipment, long_string
 from workers.encode.file import copy_body_part
 from workers.encode.frames import Frame, settle_frames
@@ -18,11 +19,19 @@ from workers.infer.output import QuantityMap
 
 SERIES_NUMBER = 9007
 
+_REGIONS = {name.upper(): getattr(codes.cid4031, name) for name in codes.cid4031.dir()} | {"BRAIN": codes.SCT.Brain}
+"""Body Part Examined -> the region's code, where both have one name (PS3.16 annex L)."""
+
+_WHOLE = 2**27
+"""Bytes of a map that is written whole: viewers that lay a map on a stack want a frame for each image."""
+
 
 def build_pm(source: Source, found: QuantityMap) -> ParametricMap:
-    """One frame for each real slice that holds a number other than zero; of a map of zeros, the middle slice.
+    """One frame for each real slice, along the slices' normal.
 
-    Frames of a whole CT would take 300 MB, and most models have something to say of a part only.
+    OHIF 3.13 lays frames on its stack by their number alone: they must be as many as the images, in the order in which it
+    sorts these. Of a volume larger than 128 MiB as floats only slices are written that hold a number other than zero (a whole
+    CT takes 300 MB, and most models have something to say of a part only); of a map of zeros, the middle one.
     """
     slices = _slices_to_write(source, found)
     values = np.ascontiguousarray(found.values[list(slices)], dtype="<f4")
@@ -50,8 +59,19 @@ def build_pm(source: Source, found: QuantityMap) -> ParametricMap:
     )
     result.FloatPixelData = values.tobytes()
     settle_frames(result, source, [Frame(index) for index in slices], codes.DCM.ImageProcessing, f"{PM} {found.name}")
+    result.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(source)]
     copy_body_part(result, source)
     return result
+
+
+def _anatomy(source: Source) -> Dataset:
+    """PS3.3 C.7.6.16.2.8: optional here, but dcmqi 1.5.7 (3D Slicer) crashes on a map without it."""
+    part = str(source.first.get("BodyPartExamined") or "").upper()
+    item = Dataset()
+    item.AnatomicRegionSequence = [concept_item(_REGIONS.get(part, codes.SCT.AnatomicalStructure))]
+    sides = (str(source.first.get(keyword) or "") for keyword in ("ImageLaterality", "Laterality"))
+    item.FrameLaterality = next((side for side in sides if side in ("R", "L", "B")), "U")
+    return item
 
 
 def _mapping(found: QuantityMap, low: float, high: float) -> RealWorldValueMapping:
@@ -68,5 +88,8 @@ def _mapping(found: QuantityMap, low: float, high: float) -> RealWorldValueMappi
 
 
 def _slices_to_write(source: Source, found: QuantityMap) -> tuple[int, ...]:
-    filled = tuple(index for index in source.real_slices if found.values[index].any())
-    return filled or (source.real_slices[len(source.real_slices) // 2],)
+    real = source.real_slices
+    if len(real) * found.values[0].size * 4 > _WHOLE:
+        real = tuple(index for index in real if found.values[index].any()) or (real[len(real) // 2],)
+    between, down, right = source.volume.affine[:3, :3].T
+    return real if between @ np.cross(right, down) > 0 else real[::-1]
