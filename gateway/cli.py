@@ -119,12 +119,12 @@ def process(
     """One study from a folder, no network: writes the result objects, result.json and oru.hl7."""
     from gateway.commands.models import find
     from gateway.commands.process import process as run
-    from gateway.commands.show import show_processed
+    from gateway.commands.process import show_processed
 
     bundle = find(config, model)
     with Console(stderr=True).status("starting") as status:
         done = run(input_dir, bundle, output, series_uid=series, progress=lambda stage: status.update(stage))
-    show_processed(done.outcome, done.files, done.skipped, as_json)
+    show_processed(done, as_json)
 
 
 @app.command()

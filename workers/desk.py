@@ -58,9 +58,9 @@ class Desk:
         folder.mkdir(parents=True)
         return folder
 
-    def lay(self, job: str, file: Path) -> Path:
+    def lay(self, job: str, file: Path, name: str = "") -> Path:
         """Puts one input of a job on the desk and returns where; loading finds out where the file is missing."""
-        place = self.folder / "in" / job / file.name
+        place = self.folder / "in" / job / (name or file.name)
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(file, place)

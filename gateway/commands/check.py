@@ -17,7 +17,7 @@ from rich.table import Table
 
 from gateway import bootstrap
 from gateway.admitted import check_accepted, check_pin
-from gateway.commands.show import console
+from gateway.commands.console import console
 from gateway.deliver.settings import DicomDestination
 from gateway.domain.errors import ConfigurationError, HilumError
 from gateway.domain.states import DeliveryState

@@ -16,7 +16,7 @@ from hl7apy.exceptions import HL7apyException
 from hl7apy.parser import parse_message
 from rich.table import Table
 
-from gateway.commands.show import console
+from gateway.commands.console import console
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.job import Receipt, Verdict
 from gateway.hl7.answer import Decision, Reply

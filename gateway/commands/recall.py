@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.table import Table
 
 from gateway import bootstrap
-from gateway.commands.show import console, open_for_reading
+from gateway.commands.console import console
+from gateway.commands.show import open_for_reading
 from gateway.deliver.rejection import RejectionReason
 from gateway.domain.errors import ConfigurationError, NotFound
 from gateway.retraction import Withdrawal

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway import bootstrap
+from gateway.commands.console import console
 from gateway.commands.status import served_at
 from gateway.domain.errors import ConfigurationError, NotFound, ReportRefused
 from gateway.domain.ids import JobId, StudyUID
 from gateway.domain.job import Priority
-from gateway.domain.messages import Outcome
 from gateway.domain.states import IllegalTransition
 from gateway.settings import read_settings
 from gateway.store.ledger import SqlLedger
@@ -175,11 +173,6 @@ def replay(config: Path | None, what: str, which: str) -> str:
     return f"{done} {what}{'' if done == 1 else 's'} will be done again by the running gateway{rest}"
 
 
-def console() -> Console:
-    """Standard output; wide where nobody looks, so that a pipe gets whole identifiers."""
-    return Console(width=None if sys.stdout.isatty() else 200)
-
-
 def _number(text: Any) -> int:
     try:
         return int(text)
@@ -291,21 +284,3 @@ def _print(title: str, rows: Sequence[dict[str, Any]], columns: _Columns, as_jso
     for row in rows:
         table.add_row(*("" if row[name] is None else show(row[name]) for name, show in columns.items()))
     console().print(table, markup=False)
-
-
-def show_processed(outcome: Outcome, files: Sequence[Path], skipped: int, as_json: bool) -> None:
-    """What `hilum process` made."""
-    if as_json:
-        _json({**dataclasses.asdict(outcome), "files": [str(file) for file in files], "skipped": skipped})
-        return
-    out = console()
-    out.print(f"[bold]{outcome.model.name} {outcome.model.version}[/bold] on {outcome.source_instances} instances")
-    labels = {one.number: f"{one.label}, " for one in outcome.findings}
-    for item in outcome.measurements:
-        out.print(f"  {labels.get(item.finding or 0, '')}{item.name.meaning}: {item.value:.1f} {item.unit.value}")
-    for flag in outcome.flags:
-        out.print(f"  flagged: {flag}", markup=False)
-    for file in files:
-        out.print(f"  wrote {file}", markup=False)
-    if skipped:
-        out.print(f"  {skipped} files are not DICOM and were left out")

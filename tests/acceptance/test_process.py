@@ -55,7 +55,7 @@ def test_gap_is_refused(tmp_path: Path) -> None:
     write_head(tmp_path / "in", missing=range(60, 65))
     done = hilum("process", tmp_path / "in", "--model", "brain-mask", "--output", tmp_path / "out")
     assert "gap" in refusal(done)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_stripped_head_is_out_of_scope(tmp_path: Path) -> None:
@@ -99,11 +99,33 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_folders_are_explained(tmp_path: Path, prepare: str, said: str) -> None:
-    """Folders that hold no series for the model: one sentence each, decided before any model is started."""
+    """Folders that hold no series for the model: one sentence each, decided before any model is opened."""
     folder = tmp_path / "in"
     folder.mkdir()
     _PREPARE[prepare](folder)
     assert said in refusal(hilum("process", folder, "--model", "brain-mask", "--output", tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_folder_of_links_and_files_of_one_name(tmp_path: Path) -> None:
+    """The model's process sees what they stand for, and the output may be a folder deep below one that is there."""
+    bundle = write_bundle(tmp_path / "bundle", behaviour="threshold")
+    for number, file in enumerate(write_block(tmp_path / "elsewhere")):
+        place = tmp_path / f"in/{number}/image.dcm"
+        place.parent.mkdir(parents=True)
+        place.symlink_to(file)
+    output = tmp_path / "a/b/out"
+    done = hilum("process", tmp_path / "in", "--model", bundle, "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert "seg.dcm" in [path.name for path in output.iterdir()]
+
+
+def test_an_output_that_is_no_folder(tmp_path: Path) -> None:
+    """Is said at once."""
+    write_block(tmp_path / "in")
+    (tmp_path / "out").write_text("")
+    said = refusal(hilum("process", tmp_path / "in", "--model", "brain-mask", "--output", tmp_path / "out"), status=2)
+    assert said.endswith("is not a folder")
 
 
 def _two_patients(folder: Path) -> None:

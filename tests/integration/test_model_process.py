@@ -64,48 +64,54 @@ def test_a_model_without_bounds_meets_the_limit_of_its_manifest(process: ModelPr
 
 def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     """Even a parent that is killed leaves no model running."""
-    made = to_json(order(tmp_path, "hang"))
-    parent = subprocess.Popen(
-        [sys.executable, "-m", "workers.run_once"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert parent.stdin
-    assert parent.stderr
-    parent.stdin.write(made)
-    parent.stdin.close()
-    while '"infer"' not in parent.stderr.readline():
+    parent = run_once(tmp_path, order(tmp_path, "hang"))
+    assert parent.stdout
+    while '"infer"' not in parent.stdout.readline():
         assert parent.poll() is None
     children = psutil.Process(parent.pid).children(recursive=True)
     assert children
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    parent.stderr.close()
+    parent.stdout.close()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert all(child.status() == psutil.STATUS_ZOMBIE for child in alive)
 
 
 @pytest.mark.parametrize(("behaviour", "status"), [("threshold", 0), ("nan", 1), ("exits", 1)])
 def test_one_job_from_the_command_line(tmp_path: Path, behaviour: str, status: int) -> None:
-    """Outcome or error as JSON on standard output, stages on standard error, and the exit status says which."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "workers.run_once"],
-        input=to_json(order(tmp_path, behaviour)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ran.returncode == status
-    assert '{"stage": "infer"}' in ran.stderr.splitlines()
+    """Stages, then outcome or error, a line of JSON each; and the exit status says which."""
+    parent = run_once(tmp_path, order(tmp_path, behaviour))
+    *stages, answer = [json.loads(line) for line in parent.communicate(timeout=120)[0].splitlines()]
+    assert parent.returncode == status
+    assert {"stage": "infer"} in stages
     if behaviour == "exits":
-        assert json.loads(ran.stdout) == {
-            "error": "the model's process ended with exit status 3 during infer",
-            "kind": "ModelCrashed",
-        }
+        assert answer == {"error": "the model's process ended with exit status 3 during infer", "kind": "ModelCrashed"}
     else:
-        assert from_json(Outcome, ran.stdout).status == ("complete" if status == 0 else "refused")
+        outcome = from_json(Outcome, json.dumps(answer["outcome"]))
+        assert outcome.status == ("complete" if status == 0 else "refused")
+        folder = tmp_path / "desk/out" / outcome.job_id
+        assert sorted(item.file for item in outcome.objects) == sorted(path.name for path in folder.iterdir())
+
+
+def test_no_order_from_the_command_line(tmp_path: Path) -> None:
+    """A caller that changes its mind is told so, and no model's process is left."""
+    parent = run_once(tmp_path, order(tmp_path, "threshold"), line="no order")
+    said = json.loads(parent.communicate(timeout=120)[0])
+    assert parent.returncode == 2
+    assert said["error"].startswith("no job order on standard input")
+
+
+def run_once(tmp_path: Path, made: JobOrder, line: str = "") -> subprocess.Popen[str]:
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "workers.run_once", made.bundle, str(tmp_path / "desk")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdin
+    parent.stdin.write((line or to_json(made)) + "\n")
+    parent.stdin.flush()
+    return parent
 
 
 def test_bundles_are_verified_from_the_command_line(tmp_path: Path) -> None:
