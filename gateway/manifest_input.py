@@ -69,7 +69,8 @@ class Geometry(Part):
     slices: SliceLimits = SliceLimits()
     spacing: Range = Range(min=0.1, max=10.0)  # of voxels, each axis
     extent: Range = Range(min=1.0, max=2000.0)  # of the volume, each axis
-    gaps: Literal["refuse", "flag"] = "refuse"  # what to do where slices are missing or unevenly spaced
+    gaps: Literal["refuse", "flag"] = "refuse"  # what to do where slices are missing
+    uneven: Literal["resample", "refuse"] = "resample"  # and where they are unevenly spaced
 
 
 class Inside(Part):

@@ -89,7 +89,7 @@ def test_a_displaced_slice_is_refused(grid: tuple[NDArray[np.float64], int], dat
     moved = np.array(planes[which].position) + part * affine[:3, 0]
     planes[which] = dataclasses.replace(planes[which], position=tuple(moved))
     with pytest.raises(InputRefused) as refusal:
-        stack(planes, gaps="flag")
+        stack(planes, gaps="flag", uneven="refuse")
     assert refusal.value.code == "uneven"
 
 

@@ -138,6 +138,8 @@ class Case:
     segments: int = 1
     paint: Callable[[NDArray[np.uint8]], None] | None = None  # changes the two balls
     missing: Collection[int] = ()  # slices without an image
+    places: tuple[float, ...] = ()  # of slices that are unevenly spaced, in steps of the affine
+    thicknesses: tuple[float, ...] = ()  # of slices, where they differ
     attributes: dict[str, object] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     requested: tuple[RequestedProcedure, ...] = ()
@@ -217,13 +219,28 @@ CASES = {
 CASES |= {
     "tilted gantry": Case(affine=_sheared(AXIAL, 0.9, 0.0), segments=2, mapped=True, roles=ROLES),
     "sheared oblique": Case(affine=_sheared(oblique(), -0.4, 0.7), modality="MR"),
+    "two spacings": Case(
+        affine=AXIAL,
+        segments=2,
+        places=(0, 1, 2, 3, 4, 6, 8, 10, 12),
+        thicknesses=(3.0,) * 5 + (6.0,) * 4,
+        mapped=True,
+        roles=ROLES,
+    ),
+    "uneven, tilted, oblique": Case(
+        affine=_sheared(oblique(), -0.4, 0.7), modality="MR", places=(0, 1.1, 2.6, 3.8, 5.3, 6.3, 8.1, 9.2, 11)
+    ),
     "coronal, from behind": Case(affine=frame((-1, 0, 0), (0, 0, -1)), modality="MR", mapped=True),
 }
 
 
-UPRIGHT = [name for name, case in CASES.items() if np.allclose(case.affine[:3, 0] @ case.affine[:3, 1:3], 0)]
-"""Volumes of ITK (which dcmqi makes) and highdicom know no shear: there slices of a tilted gantry come out as an upright block,
-or as an error. Viewers that go by image show them right."""
+UPRIGHT = [
+    name
+    for name, case in CASES.items()
+    if np.allclose(case.affine[:3, 0] @ case.affine[:3, 1:3], 0) and not case.places
+]
+"""Volumes of ITK (which dcmqi makes) and highdicom know no shear, and one distance between slices: there other stacks come out as
+an upright, even block, or as an error. Viewers that go by image show them right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +316,7 @@ def volume_of(paths: Collection[Path], case: Case) -> Volume:
         affine=case.affine,
         headers=tuple(None if index in case.missing else next(headers) for index in range(case.shape[0])),
         flags=case.flags,
+        places=case.places,
     )
 
 
@@ -309,15 +327,23 @@ def result_set(
 
     ``change(index, dataset)`` may do anything to an image; ``changes`` go into the manifest.
     """
+
+    def changed(index: int, dataset: Dataset) -> None:
+        if case.thicknesses:
+            dataset.SliceThickness = case.thicknesses[index]
+        if change is not None:
+            change(index, dataset)
+
     paths = write_series(
         directory / "source",
         np.random.default_rng(1).integers(0, 1200, case.shape),
         case.affine,
         modality=case.modality,
         missing=case.missing,
+        places=case.places,
         attributes=case.attributes,
         seed=str(directory.name),
-        change=change,
+        change=changed,
     )
     volume, contract = volume_of(paths, case), manifest(case.segments, **changes)
     order = job_order(paths, directory, directory / "result", job_id=job_id)

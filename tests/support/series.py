@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
 
 from gateway.domain.messages import InputFile, JobOrder
 from workers.sample import slices
@@ -37,6 +38,7 @@ def write_series(
     *,
     modality: str = "MR",
     missing: Collection[int] = (),
+    places: Sequence[float] = (),
     slope: float | None = None,
     intercept: float | None = None,
     signed: bool = False,
@@ -50,6 +52,7 @@ def write_series(
 
     ``voxels`` are stored values, 16 bit, (slices, rows, columns); ``affine`` takes (slice, row, column, 1) to LPS mm.
     File names and instance numbers are in random order with ``shuffle``, so that nothing can lean on them.
+    ``places`` say where slices lie that are not evenly spaced, in steps of the affine's first axis.
     ``attributes`` are set in every dataset; ``change(index, dataset)`` may do anything to one, last of all.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -62,6 +65,9 @@ def write_series(
         if index in missing:
             continue
         _as_modality(dataset, modality)
+        if len(places):
+            place = affine[:3, 3] + places[index] * affine[:3, 0]
+            dataset.ImagePositionPatient = [DSfloat(float(value), auto_format=True) for value in place]
         dataset.InstanceNumber = names[index]
         dataset.PixelRepresentation = int(signed)
         if slope is not None or intercept is not None:

@@ -14,7 +14,7 @@ from gateway.domain.messages import Code, FindingResult
 from gateway.manifest import LesionSpec, Manifest
 from gateway.manifest_input import CodeValue
 from workers.encode.measure import lesions as parts
-from workers.encode.measure import voxel_volume
+from workers.encode.measure import volumes
 from workers.load.masks import Labels, Masks
 from workers.load.places import Box, Finding, Part
 from workers.load.volume import Volume
@@ -65,8 +65,7 @@ def _parted(
 ) -> tuple[NDArray[np.int32], list[int], int, NDArray[np.float64]]:
     """The parts numbered; numbers of those that are lesions, the largest first; how many are too small; volumes in mm3."""
     numbered, count = parts(mask)
-    voxels = np.bincount(numbered.reshape(-1), minlength=count + 1)[1:]
-    each: NDArray[np.float64] = np.multiply(voxels, voxel_volume(volume.affine), dtype=np.float64)
+    each = volumes(numbered, volume)
     large = [int(n) + 1 for n in np.argsort(-each, kind="stable") if each[n] >= spec.smallest]
     return numbered, large, count - len(large), each
 
@@ -96,8 +95,8 @@ def _detected(number: int, boxes: Sequence[Box], volume: Volume, manifest: Manif
     box = boxes[number - 1]
     spec = manifest.output.findings[box.label]
     within = sum(other.label == box.label for other in boxes[:number])
-    index = (np.linalg.inv(volume.affine) @ [*box.centre, 1.0])[0]
-    best = min(_real(volume), key=lambda slice_: abs(slice_ - (index if box.slice is None else box.slice)))
+    level = (np.linalg.inv(volume.affine) @ [*box.centre, 1.0])[0] if box.slice is None else volume.levels[box.slice]
+    best = min(_real(volume), key=lambda slice_: abs(volume.levels[slice_] - level))
     told = FindingResult(
         number=number,
         label=f"{spec.name.meaning} {within}",

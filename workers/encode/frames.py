@@ -49,6 +49,8 @@ def settle_frames(result: Dataset, source: Source, frames: Sequence[Frame], deri
         item.DimensionOrganizationUID = dimensions
     for keyword in _PER_FRAME_ONLY:
         result.SharedFunctionalGroupsSequence[0].pop(keyword, None)
+    if source.volume.places:
+        _forget_spacing(result, source)
     slices = sorted({frame.slice for frame in frames})
     result.ReferencedSeriesSequence = [_referenced_series(source, slices)]
     value = _per_frame(source, frames, slices, derivation)
@@ -94,11 +96,23 @@ def _derivation(source: Source, index: int, derivation: Code) -> Dataset:
 
 
 def _position(source: Source, index: int) -> Dataset:
-    place = Dataset()
-    place.ImagePositionPatient = source.reference_of(index).ImagePositionPatient
+    place, reference = Dataset(), source.reference_of(index)
+    place.ImagePositionPatient = reference.ImagePositionPatient
     group = Dataset()
     group.PlanePositionSequence = [place]
+    if source.thick_and_thin:
+        measures = Dataset()
+        measures.SliceThickness, measures.PixelSpacing = reference.SliceThickness, reference.PixelSpacing
+        group.PixelMeasuresSequence = [measures]
     return group
+
+
+def _forget_spacing(result: Dataset, source: Source) -> None:
+    """An unevenly spaced stack has no distance between slices, and perhaps not one thickness for all frames."""
+    shared = result.SharedFunctionalGroupsSequence[0]
+    shared.PixelMeasuresSequence[0].pop("SpacingBetweenSlices", None)
+    if source.thick_and_thin:
+        del shared.PixelMeasuresSequence
 
 
 def _referenced_series(source: Source, slices: Sequence[int]) -> Dataset:

@@ -16,6 +16,7 @@ from gateway.domain.messages import MeasurementResult
 from gateway.manifest import Manifest, MeasurementSpec
 from workers.load.masks import Labels, Masks
 from workers.load.places import Finding
+from workers.load.uneven import even_mask
 from workers.load.volume import Volume
 
 _PER_UNIT = {  # UCUM -> how many mm, mm2 or mm3
@@ -45,8 +46,7 @@ def measure(
     for finding in findings:
         for spec in output.measurements:
             if spec.per == "lesion" and finding.part is not None and spec.segment == finding.told.segment:
-                mask, place = finding.part.mask, finding.part.place
-                value = _of(spec, mask, volume.voxels[place], volume.affine)
+                value = _of(spec, finding.part.mask, volume, finding.part.place)
                 found.append(_result(spec, value, finding=finding.told.number))
     return tuple(found)
 
@@ -63,33 +63,52 @@ def _result(
 def _value(spec: MeasurementSpec, masks: Masks, volume: Volume, least: float) -> float | None:
     """Of a whole segment, in mm, mm2, mm3, the images' own unit, or a number; parts under ``least`` mm3 do not count."""
     if spec.kind == "volume":
-        return masks.total(spec.segment) * voxel_volume(volume.affine)
+        return float(masks.counts[:, spec.segment] @ volume.voxel_volumes)
     mask = masks.of(spec.segment)
     if spec.kind == "count" and least > 0:
-        voxels = np.bincount(lesions(mask)[0].reshape(-1))[1:]
-        return float(np.count_nonzero(voxels * voxel_volume(volume.affine) >= least))
+        return float(np.count_nonzero(volumes(lesions(mask)[0], volume) >= least))
     if spec.kind in ("mean", "percentile") and not mask.any():
         return None
-    return _of(spec, mask, volume.voxels, volume.affine)
+    return _of(spec, mask, volume, (slice(None),) * 3)
 
 
-def _of(spec: MeasurementSpec, mask: Mask, voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> float:
+def _of(spec: MeasurementSpec, mask: Mask, volume: Volume, place: tuple[slice, slice, slice]) -> float:
+    """``mask`` is cut out of the volume at a place."""
+    each = volume.voxel_volumes[place[0]]
     if spec.kind == "volume":
-        return float(np.count_nonzero(mask)) * voxel_volume(affine)
+        return float(np.count_nonzero(mask, axis=(1, 2)) @ each)
+    if spec.kind in ("mean", "percentile"):
+        return _of_values(spec, volume.voxels[place][mask], np.repeat(each, np.count_nonzero(mask, axis=(1, 2))))
+    if spec.kind == "surface":
+        return surface(_even(mask, volume, place[0]), volume.affine)
+    return _OF_MASK[spec.kind](mask, volume.affine)
+
+
+def _of_values(spec: MeasurementSpec, values: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
+    """A voxel counts by its volume; of an even stack, each like the other."""
     if spec.kind == "mean":
-        return float(voxels[mask].mean(dtype=np.float64))
-    if spec.kind == "percentile":
-        return float(np.percentile(voxels[mask], spec.percentile or 0.0))
-    return _OF_MASK[spec.kind](mask, affine)
+        return float(np.average(values.astype(np.float64), weights=weights))
+    if np.ptp(weights) == 0:
+        return float(np.percentile(values, spec.percentile or 0.0))
+    return float(np.percentile(values, spec.percentile or 0.0, weights=weights, method="inverted_cdf"))
 
 
-def voxel_volume(affine: NDArray[np.float64]) -> float:
-    """Volume of one voxel in mm3: the determinant of the index-to-patient matrix.
+def volumes(numbered: NDArray[np.int32], volume: Volume) -> NDArray[np.float64]:
+    """mm3 of each numbered part, from number 1 on."""
+    most = int(numbered.max(initial=0))
+    found = np.zeros(most)
+    for plane, each in zip(numbered, volume.voxel_volumes, strict=True):
+        found += np.bincount(plane.reshape(-1), minlength=most + 1)[1:] * each
+    return found
 
-    Not the product of spacings from the header: Slice Thickness is not the distance between slices, and a sheared stack
-    (gantry tilt) has less volume than its edges suggest.
-    """
-    return float(abs(np.linalg.det(affine[:3, :3])))
+
+def _even(mask: Mask, volume: Volume, slices: slice) -> Mask:
+    """A part of an uneven stack on even slices."""
+    if not volume.places:
+        return mask
+    whole = np.zeros((len(volume.voxels), *mask.shape[1:]), bool)
+    whole[slices] = mask
+    return even_mask(whole, volume)
 
 
 def lesions(mask: Mask) -> tuple[NDArray[np.int32], int]:
@@ -123,7 +142,7 @@ def surface(mask: Mask, affine: NDArray[np.float64]) -> float:
     smooth = ndimage.gaussian_filter(np.pad(mask[box].astype(np.float64), 6), 1.0)
     by_index = np.stack(np.gradient(smooth))
     by_millimetre = np.linalg.inv(affine[:3, :3]).T @ by_index.reshape(3, -1)
-    return float(np.linalg.norm(by_millimetre, axis=0).sum() * voxel_volume(affine))
+    return float(np.linalg.norm(by_millimetre, axis=0).sum() * abs(np.linalg.det(affine[:3, :3])))
 
 
 def _corners(part: Mask, affine: NDArray[np.float64]) -> Points:
@@ -165,6 +184,5 @@ def _widest_across(hull: Points, normal: Points, along: Points) -> float:
 _OF_MASK: dict[str, Callable[[Mask, NDArray[np.float64]], float]] = {
     "longest_diameter": lambda mask, affine: diameters(mask, affine)[0],
     "perpendicular_diameter": lambda mask, affine: diameters(mask, affine)[1],
-    "surface": surface,
     "count": lambda mask, _: float(lesions(mask)[1]),
 }

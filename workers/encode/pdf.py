@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
@@ -145,9 +146,18 @@ def _named(source: Source, found: MeasurementResult) -> str:
     return f"{found.name.meaning}{verdict}{image}"
 
 
+def _distances(source: Source) -> str:
+    """Between slices, in mm."""
+    steps = (
+        np.diff(source.volume.levels) * source.volume.spacing[0] if source.volume.places else source.volume.spacing[:1]
+    )
+    low, high = f"{min(steps):.3g}", f"{max(steps):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
 def _facts(source: Source) -> list[dict[str, str]]:
     identity, header = source.identity, source.volume.first
-    between, rows, columns = source.volume.spacing
+    _, rows, columns = source.volume.spacing
     series = " ".join(part for part in (text(header, "SeriesNumber"), text(header, "SeriesDescription")) if part)
     slices, *matrix = source.masks.shape
     facts = {
@@ -155,7 +165,7 @@ def _facts(source: Source) -> list[dict[str, str]]:
         "Build": f"sha256 {identity.digest[:32]}, device {identity.device_uid}",
         "Series": f"{series or 'without description'} ({source.references[0].SeriesInstanceUID})",
         "Images": f"{len(source.references)} of {slices} slices, {matrix[0]} × {matrix[1]} pixels, "
-        f"{between:.3g} × {rows:.3g} × {columns:.3g} mm",
+        f"{_distances(source)} × {rows:.3g} × {columns:.3g} mm",
         "Study": str(source.references[0].StudyInstanceUID),
     }
     return [{"name": name, "value": said} for name, said in facts.items()]

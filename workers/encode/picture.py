@@ -110,8 +110,9 @@ def shown_on(source: Source, index: int) -> list[tuple[Finding, Points]]:
         else:
             assert finding.box is not None  # noqa: S101
             depth = reach(finding.box, source.volume.affine)[:, 0]
-            here = index == finding.slice or depth.min() <= index <= depth.max()
-            points = section(finding.box, source.volume.affine, index, rows, columns) if here else NOTHING
+            level = float(source.volume.levels[index])
+            here = index == finding.slice or depth.min() <= level <= depth.max()
+            points = section(finding.box, source.volume.affine, level, rows, columns) if here else NOTHING
         if len(points):
             found.append((finding, points))
     return found

@@ -17,20 +17,20 @@ NOTHING: Points = np.array([], np.float64).reshape(0, 2)
 
 
 def reach(box: Box, affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(8, 3): slice, row and column of the box's corners, as parts of the volume's index."""
+    """(8, 3): level (`Volume.levels`), row and column of the box's corners."""
     to_index = np.linalg.inv(affine)
     found: NDArray[np.float64] = np.asarray(box.corners @ to_index[:3, :3].T + to_index[:3, 3], np.float64)
     return found
 
 
-def section(box: Box, affine: NDArray[np.float64], index: int, rows: int, columns: int) -> Points:
-    """Where the box cuts a slice, within the image: a closed outline as `workers.encode.outline` has them.
+def section(box: Box, affine: NDArray[np.float64], level: float, rows: int, columns: int) -> Points:
+    """Where the box cuts the slice at a level, within the image: a closed outline as `workers.encode.outline` has them.
 
     A box that ends before the slice shows there as its nearest end does: whoever asks has chosen the slice. (0, 2) where
     nothing of it lies within the image.
     """
     corners = reach(box, affine)
-    level = float(np.clip(index, corners[:, 0].min(), corners[:, 0].max()))
+    level = float(np.clip(level, corners[:, 0].min(), corners[:, 0].max()))
     met = []
     for one, other in _EDGES:
         start, end = corners[one], corners[other]

@@ -146,9 +146,8 @@ class Source(Origin):
     @cached_property
     def beside(self) -> tuple[tuple[Dataset, ...], ...]:
         """References, once for each instance."""
-        spacing = self.volume.spacing[0]
         return tuple(
-            tuple(_reference(header, spacing) for header in companion.headers)
+            tuple(_reference(header, self.volume.spacing[0]) for header in companion.headers)
             for companion in self.volume.companions
             if companion.headers
         )
@@ -161,8 +160,14 @@ class Source(Origin):
         for reference in found:  # scanners may round each image's own; an object has one for all of its frames
             reference.ImageOrientationPatient = found[0].ImageOrientationPatient
             reference.PixelSpacing = found[0].PixelSpacing
-            reference.SliceThickness = found[0].SliceThickness
+            if not self.volume.places:
+                reference.SliceThickness = found[0].SliceThickness
         return tuple(found)
+
+    @property
+    def thick_and_thin(self) -> bool:
+        """Whether slices of an uneven stack say that they have more than one thickness, so that frames have to say theirs."""
+        return len({str(reference.SliceThickness) for reference in self.references}) > 1
 
     @property
     def segments(self) -> tuple[SegmentSpec, ...]:

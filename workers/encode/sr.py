@@ -114,7 +114,7 @@ def region_of(source: Source, finding: Finding) -> Region:
         region = key_region(finding.part.on(finding.slice, (rows, columns))[None], (0,))
         return replace(region, slice=finding.slice)
     assert finding.box is not None  # noqa: S101
-    points = section(finding.box, source.volume.affine, finding.slice, rows, columns)
+    points = section(finding.box, source.volume.affine, float(source.volume.levels[finding.slice]), rows, columns)
     if not len(points):
         return whole_image(finding.slice, (rows, columns))
     return Region(slice=finding.slice, points=points, pixels=area(points))

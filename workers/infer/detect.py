@@ -126,11 +126,13 @@ def _placed(
         low, high = np.split(np.asarray(corners, np.float64), 2)
         if settings.coordinates == "index" and settings.whole_numbers == "edges":
             low, high = low - 0.5, high - 0.5
+        where = None if number is None else slices_of(image, volume)[number]
         if number is not None:
             low, high = np.array([number - 0.5, *low]), np.array([number + 0.5, *high])
         corner = affine[:3, :3] @ low + affine[:3, 3]
         edges = affine[:3, :3].T * (high - low)[:, None]
-        where = None if number is None else slices_of(image, volume)[number]
+        if where is not None:  # of an uneven stack the image lies elsewhere than its number says
+            corner = corner + (volume.levels[where] - where) * volume.affine[:3, 0]
         yield Box(corner=corner, edges=edges, label=label, score=score, slice=where)
 
 
@@ -148,7 +150,7 @@ def _affine(image: Tensor, settings: BoxSpec, volume: Volume) -> NDArray[np.floa
 
 def _check_inside(box: Box, volume: Volume) -> None:
     index = (np.linalg.inv(volume.affine) @ [*box.centre, 1.0])[:3]
-    if (index < -0.5).any() or (index > np.array(volume.voxels.shape) - 0.5).any():
+    if (index < -0.5).any() or (index > [volume.levels[-1] + 0.5, *np.array(volume.voxels.shape[1:]) - 0.5]).any():
         raise ModelOutputInvalid(
             "a box lies outside of the images: does the manifest name the right coordinates?", code="output_boxes"
         )

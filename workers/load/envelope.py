@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gateway.domain.errors import BundleInvalid, InputRefused
 from gateway.manifest_input import Envelope
 from workers.load.quality import WORDS, figures, likeness, thumbnail, turned_over
+from workers.load.uneven import even
 from workers.load.volume import Volume
 
 VERSION = 1
@@ -75,7 +76,7 @@ def read_fingerprint(file: Path) -> Fingerprint:
 def take_fingerprint(volumes: Iterable[Volume]) -> Fingerprint:
     """The fingerprint of reference images; one is enough, twenty are better."""
     found, thumbnails = [], []
-    for volume in volumes:
+    for volume in map(even, volumes):
         found.append(figures(volume))
         thumbnails.append(thumbnail(volume))
     return Fingerprint(
@@ -88,6 +89,7 @@ def take_fingerprint(volumes: Iterable[Volume]) -> Fingerprint:
 
 def judge(volume: Volume, reference: Fingerprint, reach: float) -> Verdict:
     """Compares a volume with the reference images; ``reach`` says how many widths of their range it may lie outside."""
+    volume = even(volume)
     found, picture = figures(volume), thumbnail(volume)
     found["likeness"] = likeness(picture, reference.thumbnail)
     far = [(_beyond(name, value, reference, reach), name) for name, value in found.items()]

@@ -19,7 +19,7 @@ from gateway.domain.study import Patient
 from gateway.manifest import Manifest
 from gateway.manifest_input import Input
 from workers.load.alike import Alike, representatives
-from workers.load.geometry import Plane, Stack, check_limits, stack
+from workers.load.geometry import Plane, Stack, check_limits, spacing_of, stack
 from workers.load.multiframe import frames, is_multiframe
 from workers.load.part10 import BROKEN, read
 from workers.load.pixels import ModalityValues
@@ -47,7 +47,7 @@ def load(order: JobOrder, manifest: Manifest) -> Volume:
     """Reads the order's files, checks that they are one series the model takes, and stacks them into a volume.
 
     Nothing is assumed about names, order or number of the files. Raises InputRefused with a code and one sentence for
-    everything that is not a single, complete, evenly spaced stack within the manifest's limits.
+    everything that is not a single, complete stack within the manifest's limits.
     """
     return load_series(order.inputs, manifest.input, manifest.resources.memory_mib)
 
@@ -63,7 +63,7 @@ def load_series(files: Sequence[InputFile], wanted: Input, memory_mib: float) ->
         datasets, multiframe = _single_frames(list(threads.map(read, files)))
         _check_common(datasets, wanted)
         planes = _planes(datasets)
-        placed = stack(planes, gaps=limits.gaps)
+        placed = stack(planes, gaps=limits.gaps, uneven=limits.uneven)
         check_limits(placed, planes[0].shape, limits)
         voxels = _voxels(datasets, placed, planes[0].shape, memory_mib, threads)
     return Volume(
@@ -71,6 +71,7 @@ def load_series(files: Sequence[InputFile], wanted: Input, memory_mib: float) ->
         affine=placed.affine,
         headers=tuple(None if index is None else datasets[index] for index in placed.order),
         frames=_frame_numbers(datasets, placed) if multiframe else (),
+        places=placed.places,
         flags=_flags(placed),
     )
 
@@ -171,7 +172,8 @@ def _read(dataset: Dataset, keyword: str, kind: Callable[[Any], _T], absent: _T)
 def _voxels(
     datasets: Sequence[Dataset], placed: Stack, shape: tuple[int, int], memory_mib: float, threads: Executor
 ) -> NDArray[np.float32]:
-    needed = len(placed.order) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
+    slices = max(len(placed.order), round(float(placed.levels[-1])) + 1)  # what a model is given of an uneven stack
+    needed = slices * shape[0] * shape[1] * np.dtype(np.float32).itemsize
     allowed = int(MEMORY_SHARE * memory_mib * 2**20)
     if needed > allowed:
         raise InputRefused(
@@ -207,6 +209,16 @@ def _flags(placed: Stack) -> tuple[str, ...]:
     if placed.missing:
         flags.append(
             f"{placed.missing} of {len(placed.order)} slices were missing and were interpolated from their neighbours."
+        )
+    if placed.places:
+        distances = np.diff(placed.levels) * spacing_of(placed.affine)[0]
+        flags.append(
+            f"The slices are unevenly spaced, {distances.min():.2f} to {distances.max():.2f} mm apart; the model saw them "
+            f"resampled to {spacing_of(placed.affine)[0]:.2f} mm."
+        )
+    if placed.holes:
+        flags.append(
+            f"{placed.holes} distances between slices are much larger than those around them: slices may be missing."
         )
     if placed.tilt:
         flags.append(f"The gantry was tilted by {placed.tilt:.1f} degrees; the model saw the slices set upright.")

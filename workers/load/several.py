@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from gateway.domain.errors import InputRefused
@@ -17,6 +18,7 @@ from gateway.manifest_input import Input, Registration
 from workers.load.envelope import enforce, read_fingerprint
 from workers.load.registration import Alignment, align, resample
 from workers.load.series import load, load_series, patient_of
+from workers.load.uneven import even
 from workers.load.volume import Companion, Volume
 
 
@@ -79,16 +81,30 @@ def _brought(volume: Volume, other: Volume, item: Input, settings: Registration)
             "the series have different frames of reference, and the manifest allows no registration",
             code="frame_of_reference",
         )
-    found = align(volume, other, search=settings.method == "always" or (apart and settings.method == "auto"))
+    found = align(
+        even(volume), even(other), search=settings.method == "always" or (apart and settings.method == "auto")
+    )
     problem = _problem(found, settings)
     if problem and settings.outside == "refuse":
         raise InputRefused(f"not processed: {problem}", code="registration")
-    voxels = resample(other.voxels, other.affine, found.motion, volume.affine, volume.voxels.shape)
+    voxels = _onto(volume, even(other), found.motion)
     headers = {str(header.SOPInstanceUID): header for header in other.headers if header is not None}
     companion = Companion(
         name=item.name, voxels=voxels, headers=tuple(headers.values()), said=_said(found, other.first)
     )
     return companion, (*((f"{problem}.",) if problem else ()), *((f"{_moved(found)}.",) if found.registered else ()))
+
+
+def _onto(volume: Volume, other: Volume, motion: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Another series' voxels on the slices of the volume, wherever each of them lies."""
+    if not volume.places:
+        return resample(other.voxels, other.affine, motion, volume.affine, volume.voxels.shape)
+    slices = []
+    for level in volume.levels:
+        affine = volume.affine.copy()
+        affine[:3, 3] += level * volume.affine[:3, 0]
+        slices.append(resample(other.voxels, other.affine, motion, affine, (1, *volume.voxels.shape[1:])))
+    return np.concatenate(slices)
 
 
 def _problem(found: Alignment, settings: Registration) -> str:

@@ -14,6 +14,7 @@ from gateway.domain.errors import GateRefused
 from gateway.manifest import LesionSpec
 from workers.load.places import Box, Finding
 from workers.verify.evidence import Evidence, Result
+from workers.verify.numbers import voxel_volumes
 from workers.verify.outlines import enclosed, outline, pixel_area, region
 from workers.verify.report import is_area, numbers, value_of
 
@@ -44,10 +45,10 @@ def check_findings(evidence: Evidence) -> None:
 def _check_lesions(spec: LesionSpec, found: list[Finding], evidence: Evidence) -> None:
     numbered, _ = ndimage.label(evidence.masks.of(spec.segment), structure=_EVERYWHERE)
     voxels = np.bincount(numbered.reshape(-1))[1:]
-    slices, rows, columns = evidence.volume.affine[:3, :3].T
-    each = abs(float(np.dot(slices, np.cross(rows, columns))))
-    large = [n + 1 for n in range(len(voxels)) if voxels[n] * each >= spec.smallest * (1 - 1e-9)]
-    large.sort(key=lambda n: (-voxels[n - 1], n))
+    weights = np.broadcast_to(voxel_volumes(evidence)[:, None, None], numbered.shape)
+    sizes = np.bincount(numbered.reshape(-1), weights.reshape(-1))[1:].round(6)
+    large = [n + 1 for n in range(len(voxels)) if sizes[n] >= spec.smallest * (1 - 1e-9)]
+    large.sort(key=lambda n: (-sizes[n - 1], n))
     if len(found) != min(len(large), spec.most):
         raise GateRefused(f"findings: not the lesions of segment {spec.segment}", code="findings")
     for number, one in zip(large, found, strict=False):
@@ -59,7 +60,8 @@ def _check_lesions(spec: LesionSpec, found: list[Finding], evidence: Evidence) -
 def _check_box(finding: Finding, box: Box, evidence: Evidence) -> None:
     specs = evidence.manifest.output.findings
     index = (np.linalg.inv(evidence.volume.affine) @ [*box.centre, 1.0])[:3]
-    inside = (index >= -0.5).all() and (index <= np.array(evidence.volume.voxels.shape) - 0.5).all()
+    rows, columns = evidence.masks.shape[1:]
+    inside = (index >= -0.5).all() and (index <= [evidence.volume.levels[-1] + 0.5, rows - 0.5, columns - 0.5]).all()
     known = 0 <= box.label < len(specs) and specs[box.label].name.code() == finding.told.name
     size = abs(float(np.linalg.det(box.edges)))
     if not (inside and known and 0 <= box.score <= 1 and math.isfinite(size) and size > 0):
@@ -151,7 +153,7 @@ def _cut(box: Box, evidence: Evidence, index: int) -> tuple[NDArray[np.bool_], N
     """
     affine, (rows, columns) = evidence.volume.affine, evidence.masks.shape[1:]
     reached = (np.linalg.inv(affine) @ np.column_stack([box.corners, np.ones(8)]).T)[0]
-    level = min(max(float(index), float(reached.min())), float(reached.max()))
+    level = min(max(float(evidence.volume.levels[index]), float(reached.min())), float(reached.max()))
     down, across = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     places = affine[:3, 3] + level * affine[:3, 0] + down[..., None] * affine[:3, 1] + across[..., None] * affine[:3, 2]
     parts = (places - box.corner) @ np.linalg.inv(box.edges)

@@ -18,8 +18,11 @@ SPACING_TOLERANCE = 2e-3  # relative; images of one series may differ by roundin
 def check_stack(evidence: Evidence) -> None:
     """Index k of the labels is the slice that image k says it is: no stack upside down, mirrored or shifted.
 
-    Evenly spaced slices are an approximation; half a slice is the limit beyond which a label lies nearer to another image.
+    Evenly spaced slices are an approximation; half the least distance is the limit beyond which a label lies nearer to another
+    image.
     """
+    levels = evidence.volume.levels
+    limit = 0.5 * evidence.volume.spacing[0] * float(np.diff(levels).min(initial=1.0))
     affine, images = evidence.volume.affine, Result(role="images", dataset=evidence.volume.first)
     for index in evidence.slice_of.values():
         header = evidence.header(index)
@@ -28,8 +31,8 @@ def check_stack(evidence: Evidence) -> None:
         steps = np.array([along_column * rows, along_row * columns])
         if not np.allclose(affine[:3, 1:3].T, steps, atol=1e-2 * min(rows, columns)):
             raise images.refuse("stack", f"rows or columns of slice {index} do not run as its image says")
-        offset = affine[:3, 3] + index * affine[:3, 0] - _vector(header.ImagePositionPatient)
-        if np.linalg.norm(offset) > 0.5 * evidence.volume.spacing[0]:
+        offset = affine[:3, 3] + levels[index] * affine[:3, 0] - _vector(header.ImagePositionPatient)
+        if np.linalg.norm(offset) > limit:
             raise images.refuse("stack", f"slice {index} does not lie where its image says")
 
 

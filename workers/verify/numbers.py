@@ -115,6 +115,17 @@ class _Region:
 
     mask: NDArray[np.bool_]
     values: NDArray[np.float32]  # of the images, on the same grid
+    each: NDArray[np.float64]  # mm3 of one voxel of each slice
+
+    @property
+    def size(self) -> float:
+        """In mm3."""
+        return float(np.count_nonzero(self.mask, axis=(1, 2)) @ self.each)
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """mm3 of each of its voxels."""
+        return np.repeat(self.each, np.count_nonzero(self.mask, axis=(1, 2)))
 
 
 def _pairs(evidence: Evidence) -> list[tuple[MeasurementSpec, MeasurementResult]]:
@@ -140,10 +151,10 @@ def _pairs(evidence: Evidence) -> list[tuple[MeasurementSpec, MeasurementResult]
 
 def _region(spec: MeasurementSpec, finding: int | None, evidence: Evidence) -> _Region:
     if finding is None:
-        return _Region(evidence.masks.of(spec.segment), evidence.volume.voxels)
+        return _Region(evidence.masks.of(spec.segment), evidence.volume.voxels, voxel_volumes(evidence))
     part = evidence.findings[finding - 1].part
     assert part is not None  # noqa: S101
-    return _Region(part.mask, evidence.volume.voxels[part.place])
+    return _Region(part.mask, evidence.volume.voxels[part.place], voxel_volumes(evidence)[part.place[0]])
 
 
 _Key = tuple[str, str, str, int | None, int | None]
@@ -160,24 +171,32 @@ def _key(item: MeasurementResult) -> _Key:
 def _agrees(spec: MeasurementSpec, value: float, finding: int | None, evidence: Evidence) -> bool:
     """``value`` in mm, mm2, mm3 or the images' own unit."""
     if spec.kind == "volume" and finding is None:  # of a hundred organs, counted once
-        return _close(value, evidence.masks.total(spec.segment) * _voxel(evidence))
+        return _close(value, float(evidence.masks.counts[:, spec.segment] @ voxel_volumes(evidence)))
     region = _region(spec, finding, evidence)
     voxels = int(np.count_nonzero(region.mask))
     if spec.kind == "volume":
-        return _close(value, voxels * _voxel(evidence))
+        return _close(value, region.size)
     if spec.kind in _OF_VALUES:
-        values = np.sort(region.values[region.mask].astype(np.float64))
-        if spec.kind == "mean":
-            return _close(value, math.fsum(values.tolist()) / len(values), 1e-4)
-        at = (spec.percentile or 0) / 100 * (len(values) - 1)
-        return bool(values[math.floor(at)] - 1e-3 <= value <= values[math.ceil(at)] + 1e-3)
+        return _agrees_with_values(spec, value, region)
     if not voxels:
         return value == 0
     if spec.kind == "count":
         least = 0 if any(one.segment == spec.segment for one in evidence.manifest.output.lesions) else 1
         return least <= value <= voxels and value == int(value)
-    low, high = _surfaces(region.mask, evidence) if spec.kind == "surface" else _lengths(region.mask, evidence)
+    low, high = _surfaces(region, evidence) if spec.kind == "surface" else _lengths(region.mask, evidence)
     return low <= value <= high
+
+
+def _agrees_with_values(spec: MeasurementSpec, value: float, region: _Region) -> bool:
+    """A mean, or a percentile between two neighbours in order; a voxel counts by its volume."""
+    values, weights = region.values[region.mask].astype(np.float64), region.weights
+    if spec.kind == "mean":
+        return _close(value, math.fsum((values * weights).tolist()) / math.fsum(weights.tolist()), 1e-4)
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    step, wanted = weights.max() * (1 + 1e-9), (spec.percentile or 0) / 100 * below[-1]
+    near = values[order][(below >= wanted - step) & (below - weights[order] <= wanted + step)]
+    return bool(near.min() - 1e-3 <= value <= near.max() + 1e-3)
 
 
 def _lengths(mask: NDArray[np.bool_], evidence: Evidence) -> tuple[float, float]:
@@ -188,22 +207,34 @@ def _lengths(mask: NDArray[np.bool_], evidence: Evidence) -> tuple[float, float]
     return min(down, right) * (1 - 1e-9), diagonal * (1 + 1e-9)
 
 
-def _surfaces(mask: NDArray[np.bool_], evidence: Evidence) -> tuple[float, float]:
+def _surfaces(region: _Region, evidence: Evidence) -> tuple[float, float]:
     """Half of that of a ball of the same volume (no body has less; small ones are rounded), to all faces of its voxels."""
-    ball = math.pi ** (1 / 3) * (6 * np.count_nonzero(mask) * _voxel(evidence)) ** (2 / 3)
-    padded = np.pad(mask, 1)
+    ball = math.pi ** (1 / 3) * (6 * region.size) ** (2 / 3)
+    padded = np.pad(region.mask, 1)
     slices, rows, columns = evidence.volume.affine[:3, :3].T
-    faces = sum(
-        int(np.count_nonzero(np.diff(padded.view(np.int8), axis=axis))) * float(np.linalg.norm(np.cross(one, other)))
-        for axis, (one, other) in enumerate(((rows, columns), (slices, columns), (slices, rows)))
-    )
-    return 0.5 * ball, faces * 1.05
+    upright = np.cross(rows, columns)
+    thick = np.pad(region.each / abs(float(np.dot(slices, upright))), 1)  # in steps
+    faces = [np.count_nonzero(np.diff(padded.view(np.int8), axis=axis), axis=(1, 2)) for axis in range(3)]
+    areas = (np.linalg.norm(np.cross(one, other)) for one, other in ((slices, columns), (slices, rows)))
+    sides = sum(float(found @ thick) * float(area) for found, area in zip(faces[1:], areas, strict=True))
+    return 0.5 * ball, (faces[0].sum() * float(np.linalg.norm(upright)) + sides) * 1.05
 
 
-def _voxel(evidence: Evidence) -> float:
-    """mm3 of one voxel: the triple product of the three index steps."""
-    slices, rows, columns = evidence.volume.affine[:3, :3].T
-    return abs(float(np.dot(slices, np.cross(rows, columns))))
+def voxel_volumes(evidence: Evidence) -> NDArray[np.float64]:
+    """(slices,): mm3 of one voxel of each slice, the triple product of the three index steps.
+
+    Of an uneven stack a slice reaches half of the way to its neighbours, by the places that the images themselves say.
+    """
+    volume = evidence.volume
+    slices, rows, columns = volume.affine[:3, :3].T
+    if not volume.places:
+        return np.full(len(volume.voxels), abs(float(np.dot(slices, np.cross(rows, columns)))))
+    places = [np.array(header.ImagePositionPatient, float) for header in volume.headers if header is not None]
+    area = np.cross(rows, columns)
+    depths = np.abs((np.array(places) - places[0]) @ (area / np.linalg.norm(area)))
+    edges = [1.5 * depths[0] - 0.5 * depths[1], *(depths[1:] + depths[:-1]) / 2, 1.5 * depths[-1] - 0.5 * depths[-2]]
+    found: NDArray[np.float64] = np.diff(edges) * np.linalg.norm(area)
+    return found
 
 
 def _close(one: float, other: float, relative: float = 1e-6) -> bool:

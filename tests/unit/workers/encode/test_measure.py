@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.result_set import AXIAL, SHAPE, Case, balls, code, frame, manifest, oblique, volume_of
-from workers.encode.measure import measure, voxel_volume
+from workers.encode.measure import measure
 
 
 def volume(affine, shape=SHAPE):
@@ -35,14 +35,14 @@ def test_unit_of_the_manifest(unit, factor):
 def test_sheared_stack_has_less_volume_than_its_edges():
     """A gantry tilt of 30 degrees: the determinant counts, not the product of the three spacings."""
     tilted = frame((1, 0, 0), (0, 1, 0), (0, np.sin(np.pi / 6), np.cos(np.pi / 6)))
-    assert voxel_volume(tilted) == pytest.approx(3.24 * np.cos(np.pi / 6))
+    assert volume(tilted).voxel_volumes[0] == pytest.approx(3.24 * np.cos(np.pi / 6))
 
 
 def test_handedness_and_direction_do_not_matter():
     """Turned or upside down, the same voxels have the same volume."""
     backwards = frame((1, 0, 0), (0, 1, 0), (0, 0, -1))
-    assert voxel_volume(oblique()) == pytest.approx(3.24)
-    assert voxel_volume(backwards) == pytest.approx(3.24)
+    assert volume(oblique()).voxel_volumes[0] == pytest.approx(3.24)
+    assert volume(backwards).voxel_volumes[0] == pytest.approx(3.24)
 
 
 def test_each_segment_is_measured_alone_and_nothing_is_zero():

@@ -200,7 +200,7 @@ def drop(keyword: str) -> Any:
 @pytest.mark.parametrize(
     ("code", "change"),
     [
-        ("uneven", move([0, 0, 1.0])),
+        ("uneven", move([0, 0, 2.6])),
         ("duplicate_position", move([0, 0, 3.0])),
         ("sheared", lying),
         ("sheared", move([2.0, 0, 0])),
