@@ -117,6 +117,9 @@ class Input(Part):
     plane: Literal["any", "axial", "coronal", "sagittal"] = "any"  # the nearest to which the slices lie
     contrast: Literal["any", "with", "without"] = "any"  # Contrast/Bolus Agent (0018,0010) is named, or is not
     geometry: Geometry = Geometry()
+    padding: FiniteFloat | None = (
+        None  # in place of padding, in the images' unit; none: -1000 in CT, else the least measured
+    )
     envelope: Envelope | None = None
     missing: Literal["refuse", "zeros"] | Instead = "refuse"  # of several inputs, when no series fits this one
 

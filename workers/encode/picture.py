@@ -177,7 +177,7 @@ def _grey(source: Source, index: int) -> RGB:
     header = source.volume.headers[index]
     low, high = _window(header) or source.usual_range
     grey: RGB = (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255).round().astype(np.uint8)
-    return grey
+    return 255 - grey if header is not None and header.get("PhotometricInterpretation") == "MONOCHROME1" else grey
 
 
 def _window(header: Dataset | None) -> tuple[float, float] | None:

@@ -34,11 +34,18 @@ def infer(model: Model, volume: Volume) -> Labels:
     A stack that a tilted gantry sheared is set upright for the model. Labels on a grid of the model's own (cropped, resampled,
     turned) come back by their affine. Raises ModelOutputInvalid where the output is not finite, lies on no grid that meets
     the volume's, or holds a value that is no segment of the manifest. The model's own exceptions pass through.
-    An ensemble that votes is asked member by member.
+    An ensemble that votes is asked member by member. Where the images are padded nothing was measured, so nothing is found.
     """
+    labels = _infer_everywhere(model, volume)
+    if volume.outside is not None:
+        labels[..., volume.outside] = 0
+    return labels
+
+
+def _infer_everywhere(model: Model, volume: Volume) -> Labels:
     ensemble = model.manifest.ensemble
     if model.members and ensemble is not None and ensemble.combine != "mean":
-        answers = [infer(one, volume) for one in model.alone()]
+        answers = [_infer_everywhere(one, volume) for one in model.alone()]
         return staple(answers) if ensemble.combine == "staple" else majority(answers)
     upright = straighten(volume)
     if upright is None:

@@ -21,6 +21,11 @@ def provenance(order: JobOrder, model: Model, volume: Volume) -> dict[str, str]:
     return {
         "inputs": digest("inputs", *sorted(item.sha256 for item in order.inputs)),
         **{f"input {each.name}": each.said for each in volume.companions},
+        **(
+            {}
+            if volume.outside is None
+            else {"padding": f"{volume.outside.mean():.1%} of the voxels, where nothing is found"}
+        ),
         "weights": " ".join(each.sha256 for each in model.manifest.weight_files),
         **({"ensemble": model.manifest.ensemble.combine} if model.manifest.ensemble else {}),
         "preprocessing": _names(model.preprocess),

@@ -77,7 +77,8 @@ def _unsheared(volume: Volume, offsets: NDArray[np.float64]) -> Volume:
     affine[:3, 3] += volume.affine[:3, 1:3] @ corner
     affine[:3, 0] -= volume.affine[:3, 1:3] @ shear
     companions = tuple(dataclasses.replace(each, voxels=moved(each.voxels)) for each in volume.companions)
-    return dataclasses.replace(volume, voxels=moved(volume.voxels), affine=affine, companions=companions)
+    upright = moved(volume.voxels)
+    return dataclasses.replace(volume, voxels=upright, affine=affine, companions=companions, outside=None)
 
 
 def _shear(affine: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,10 +18,12 @@ from workers.load.part10 import BROKEN, PLAIN
 _JPEG_FAMILY = "1.2.840.10008.1.2.4."
 _PADDING = b"\0\xff"
 _EXACT = 2**23
+_MEASURED = ("CT", "MR", "PT", "NM")
+"""Modalities whose values mean the same whichever end of them is shown bright."""
 _END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
 _DESCRIPTION = (
     "PhotometricInterpretation", "SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
+    "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit", "Modality",
 )  # fmt: skip
 
 
@@ -35,6 +37,7 @@ class _Form:
     signed: bool
     slope: float
     intercept: float
+    padding: tuple[int, int] | None  # least and largest stored value of pixels that were not measured
 
     @property
     def whole(self) -> bool:
@@ -49,11 +52,13 @@ class ModalityValues:
     def __init__(self) -> None:
         self._form = Alike(_form, _DESCRIPTION)
 
-    def write(self, dataset: Dataset, values: NDArray[np.float32]) -> None:
-        """Writes an image's values to ``values``, (rows, columns), in the modality's units.
+    def write(self, dataset: Dataset, values: NDArray[np.float32], padding: NDArray[np.bool_] | None = None) -> None:
+        """Writes an image's values to ``values``, (rows, columns), in the modality's units; to ``padding`` which of its pixels
+        have its Pixel Padding Value, or lie between that and its Range Limit (PS3.3 C.7.5.1.1.2: stored values).
 
         Applies this image's own Rescale Slope and Intercept or Modality LUT (PS3.3 C.11.1). Raises InputRefused: `undecodable`
-        where the pixel data is broken, too short or of a kind nobody can decode, `photometric` where it is not MONOCHROME2.
+        where the pixel data is broken, too short or of a kind nobody can decode, `photometric` where it is not of one channel, or
+        its values say how bright it is to be shown.
         """
         try:
             form = self._form(dataset)
@@ -63,6 +68,8 @@ class ModalityValues:
                 raise _undecodable(dataset, "its pixel data is not Rows x Columns")
             if not _rescale(dataset, form, stored, values):
                 raise _undecodable(dataset, "its rescaled values are not finite numbers")
+            if padding is not None and form.padding is not None:
+                padding[:] = (stored >= form.padding[0]) & (stored <= form.padding[1])
         except BROKEN as error:
             syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "")
             name = getattr(syntax, "name", "") or "no transfer syntax"
@@ -72,7 +79,8 @@ class ModalityValues:
 def _form(dataset: Dataset) -> _Form:
     """Everything that can be known before memory is taken."""
     photometric = str(dataset.PhotometricInterpretation)
-    if photometric != "MONOCHROME2" or dataset.SamplesPerPixel != 1:
+    inverted = photometric == "MONOCHROME1" and dataset.get("Modality") in _MEASURED  # shown inverted, measured as ever
+    if not (photometric == "MONOCHROME2" or inverted) or dataset.SamplesPerPixel != 1:
         raise InputRefused(f"images are {photometric}, the models take MONOCHROME2 only", code="photometric")
     bits = dataset.BitsAllocated
     if bits not in (8, 16, 32) or not 1 <= dataset.BitsStored <= bits or dataset.HighBit != dataset.BitsStored - 1:
@@ -86,7 +94,23 @@ def _form(dataset: Dataset) -> _Form:
         signed=bool(dataset.PixelRepresentation),
         slope=_number(dataset, "RescaleSlope", 1.0),
         intercept=_number(dataset, "RescaleIntercept", 0.0),
+        padding=_padding(dataset, signed=bool(dataset.PixelRepresentation)),
     )
+
+
+def _padding(dataset: Dataset, *, signed: bool) -> tuple[int, int] | None:
+    """Between what stored values are padding. Both attributes are 16 bit numbers of the pixels' own kind, whatever VR they have."""
+    found = []
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        value = dataset.get(keyword)
+        if isinstance(value, bytes):  # "US or SS" of Implicit VR
+            value = int.from_bytes(value[:2], "little" if dataset.original_encoding[1] else "big") if value else None
+        if isinstance(value, int):
+            bits = value & 0xFFFF
+            found.append(bits - 0x10000 if signed and bits >= 0x8000 else bits)
+        elif keyword == "PixelPaddingValue":
+            return None
+    return min(found), max(found)
 
 
 def _check_pixels(dataset: Dataset, form: _Form) -> None:

@@ -36,20 +36,21 @@ WORDS = {
 
 def figures(volume: Volume) -> dict[str, float]:
     """Everything but the likeness, which needs reference images."""
-    voxels, affine = _thinned(volume)
-    inside = body(voxels)
+    voxels, affine, measured = _thinned(volume)
+    inside = body(voxels, measured)
     values = voxels[inside].astype(np.float64)
     top = float(np.percentile(values, 99)) if values.size else 0.0
-    floor = float(voxels.min())
+    floor = float(voxels[measured].min())
     scale = max(top - floor, 1e-9)
     low, middle, high, bright = ((np.percentile(values, q) - floor) / scale for q in _QUANTILES)
-    _, counts = np.unique(voxels, return_counts=True)
+    _, counts = np.unique(voxels[measured], return_counts=True)
+    around = measured & ~inside
     return {
         "size": float(inside.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000),
         "noise": _noise(volume) / scale,
-        "air": float((voxels[~inside].mean() - floor) / scale) if not inside.all() else 0.0,
+        "air": float((voxels[around].mean() - floor) / scale) if around.any() else 0.0,
         "saturated": float((values == values.max()).mean()),
-        "empty": float(counts.max() / voxels.size),
+        "empty": float(counts.max() / counts.sum()),
         "quartile": float(low),
         "median": float(middle),
         "upper": float(high),
@@ -60,8 +61,8 @@ def figures(volume: Volume) -> dict[str, float]:
 
 def thumbnail(volume: Volume) -> NDArray[np.float32]:
     """The object in its box, 16 x 16 x 16 voxels along left, back and head, from 0 to 1: what turns over, and what is there."""
-    voxels, affine = _thinned(volume)
-    inside = body(voxels)
+    voxels, affine, measured = _thinned(volume)
+    inside = body(voxels, measured)
     index = np.argwhere(inside)
     corners = affine[:3, :3] @ index.T + affine[:3, 3:4]
     low, high = np.percentile(corners, 0.5, axis=1), np.percentile(corners, 99.5, axis=1)
@@ -99,21 +100,25 @@ def turned_over(image: NDArray[np.float32], reference: NDArray[np.float32], marg
     return found
 
 
-def _thinned(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _thinned(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
+    """Voxels, affine, and which voxels were measured and are no padding."""
     step = 1
     while volume.voxels[::step, ::step, ::step].size > _ENOUGH:
         step += 1
     affine = volume.affine.copy()
     affine[:3, :3] *= step
-    return volume.voxels[::step, ::step, ::step], affine
+    voxels = volume.voxels[::step, ::step, ::step]
+    outside = None if volume.outside is None else volume.outside[::step, ::step, ::step]
+    return voxels, affine, np.ones(voxels.shape, bool) if outside is None or outside.all() else ~outside
 
 
-def body(voxels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """What is brighter than Otsu's threshold (1979) on the part below the 99th percentile."""
-    low, high = float(voxels.min()), float(np.percentile(voxels, 99))
+def body(voxels: NDArray[np.float32], measured: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """What is brighter than Otsu's threshold (1979) on the part below the 99th percentile, of what was measured."""
+    values = voxels if measured is None else voxels[measured]
+    low, high = float(values.min()), float(np.percentile(values, 99))
     if high <= low:
         return np.ones(voxels.shape, dtype=bool)
-    counts, edges = np.histogram(voxels, bins=128, range=(low, high))
+    counts, edges = np.histogram(values, bins=128, range=(low, high))
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below
@@ -125,7 +130,8 @@ def body(voxels: NDArray[np.float32]) -> NDArray[np.bool_]:
     parts = sums[split] / below[split] - (sums[-1] - sums[split]) / above[split]
     between[split] = below[split] * above[split] * parts**2
     best = int(between.argmax())
-    return np.asarray(voxels > low + (float(edges[best + 1]) - low) * _GENTLE)
+    found = np.asarray(voxels > low + (float(edges[best + 1]) - low) * _GENTLE)
+    return found if measured is None else found & measured
 
 
 def _noise(volume: Volume) -> float:

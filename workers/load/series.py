@@ -21,6 +21,7 @@ from gateway.manifest_input import Input
 from workers.load.alike import Alike, representatives
 from workers.load.geometry import Plane, Stack, check_limits, spacing_of, stack
 from workers.load.multiframe import frames, is_multiframe
+from workers.load.padding import fill_of, replace_padding
 from workers.load.part10 import BROKEN, read
 from workers.load.pixels import ModalityValues
 from workers.load.volume import Volume
@@ -65,13 +66,16 @@ def load_series(files: Sequence[InputFile], wanted: Input, memory_mib: float) ->
         planes = _planes(datasets)
         placed = stack(planes, gaps=limits.gaps, uneven=limits.uneven)
         check_limits(placed, planes[0].shape, limits)
-        voxels = _voxels(datasets, placed, planes[0].shape, memory_mib, threads)
+        voxels, outside = _voxels(datasets, placed, planes[0].shape, memory_mib, threads)
+        outside = replace_padding(voxels, outside, fill_of(wanted.padding, str(datasets[0].Modality)))
+        _check_not_blank(voxels)
     return Volume(
         voxels=voxels,
         affine=placed.affine,
         headers=tuple(None if index is None else datasets[index] for index in placed.order),
         frames=_frame_numbers(datasets, placed) if multiframe else (),
         places=placed.places,
+        outside=outside,
         flags=_flags(placed),
     )
 
@@ -171,7 +175,8 @@ def _read(dataset: Dataset, keyword: str, kind: Callable[[Any], _T], absent: _T)
 
 def _voxels(
     datasets: Sequence[Dataset], placed: Stack, shape: tuple[int, int], memory_mib: float, threads: Executor
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Values and, where an image names a Pixel Padding Value, which of them are padding."""
     slices = max(len(placed.order), round(float(placed.levels[-1])) + 1)  # what a model is given of an uneven stack
     needed = slices * shape[0] * shape[1] * np.dtype(np.float32).itemsize
     allowed = int(MEMORY_SHARE * memory_mib * 2**20)
@@ -181,27 +186,34 @@ def _voxels(
             code="too_large",
         )
     voxels = np.empty((len(placed.order), *shape), dtype=np.float32)
+    padded = any("PixelPaddingValue" in dataset for dataset in datasets)
+    outside = np.zeros(voxels.shape, bool) if padded else None
     values = ModalityValues()
 
     def decode(slot: int) -> None:
         if (index := placed.order[slot]) is not None:
-            values.write(datasets[index], voxels[slot])
+            values.write(datasets[index], voxels[slot], None if outside is None else outside[slot])
             del datasets[index].PixelData  # a header from here on; two copies of all pixels would be too many
 
     list(threads.map(decode, range(len(voxels))))
-    _bridge(voxels, placed.order)
+    _bridge(voxels, outside, placed.order)
+    return voxels, outside
+
+
+def _check_not_blank(voxels: NDArray[np.float32]) -> None:
     if not any((plane != voxels[0, 0, 0]).any() for plane in voxels):
         raise InputRefused("all voxels have the same value: the images are blank", code="blank")
-    return voxels
 
 
-def _bridge(voxels: NDArray[np.float32], order: Sequence[int | None]) -> None:
-    """Fills missing slices by linear interpolation between their neighbours."""
+def _bridge(voxels: NDArray[np.float32], outside: NDArray[np.bool_] | None, order: Sequence[int | None]) -> None:
+    """Fills missing slices by linear interpolation between their neighbours; nothing was measured where one of them has nothing."""
     real = [slot for slot, index in enumerate(order) if index is not None]
     for below, above in pairwise(real):
         for slot in range(below + 1, above):
             weight = (slot - below) / (above - below)
             voxels[slot] = (1 - weight) * voxels[below] + weight * voxels[above]
+            if outside is not None:
+                outside[slot] = outside[below] | outside[above]
 
 
 def _flags(placed: Stack) -> tuple[str, ...]:

@@ -51,8 +51,9 @@ def evened(volume: Volume) -> Evened | None:
     headers = tuple(volume.headers[there[index]] if index in there else None for index in range(count))
     companions = tuple(dataclasses.replace(each, voxels=between(each.voxels)) for each in volume.companions)
     even = dataclasses.replace(
-        volume, voxels=between(volume.voxels), headers=headers, frames=(), places=(), companions=companions
-    )
+        volume, voxels=between(volume.voxels), headers=headers, frames=(), places=(), companions=companions,
+        outside=None if volume.outside is None else even_mask(volume.outside, volume),
+    )  # fmt: skip
     return Evened(volume=even, nearest=nearest)
 
 

@@ -48,6 +48,9 @@ class Volume:
     places: tuple[float, ...] = ()
     """Of an unevenly spaced stack: where each slice lies along the affine's first axis, ascending from 0; empty of an even one."""
 
+    outside: NDArray[np.bool_] | None = None
+    """(slices, rows, columns): which voxels lie outside of the field of view, as the images' padding says; None where none does."""
+
     flags: tuple[str, ...] = ()
     """What is unusual about the input, each one sentence."""
 

@@ -85,6 +85,7 @@ def _check_set(results: Sequence[Result], evidence: Evidence) -> None:
 def _check_input(evidence: Evidence) -> None:
     identity.check_images_agree(evidence)
     geometry.check_stack(evidence)
+    segments.check_field_of_view(evidence)
     findings.check_findings(evidence)
     numbers.check_measurements(evidence)
 

@@ -8,10 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from gateway.domain.errors import GateRefused
 from gateway.manifest import SegmentSpec
 from gateway.manifest_input import CodeValue
 from workers.verify.evidence import Evidence, Result, code_of
 from workers.verify.geometry import frames, source_slice
+
+
+def check_field_of_view(evidence: Evidence) -> None:
+    """Nothing was found where nothing was measured."""
+    outside = evidence.volume.outside
+    if outside is not None and (np.asarray(evidence.labels)[..., outside] != 0).any():
+        raise GateRefused("labels: something was found in the images' padding", code="padding")
 
 
 def check_form(result: Result, _: Evidence) -> None:

@@ -27,9 +27,10 @@ from pydicom.uid import (
 from gateway.domain.errors import InputRefused
 from gateway.domain.messages import JobOrder
 from gateway.manifest import Manifest, read_manifest
+from gateway.manifest_input import Input
 from tests.support.bundles import write_bundle
 from tests.support.series import axial, input_file, job_order, write_series
-from workers.load.series import load
+from workers.load.series import load, load_series
 
 SHAPE = (6, 40, 48)
 VOXELS = np.random.default_rng(7).integers(0, 3000, SHAPE)
@@ -221,7 +222,6 @@ def drop(keyword: str) -> Any:
         ("multiframe", setting(NumberOfFrames=2)),
         ("multiframe", setting(SharedFunctionalGroupsSequence=DicomSequence())),
         ("sop_class", setting(SOPClassUID=EnhancedMRImageStorage)),
-        ("photometric", setting(PhotometricInterpretation="MONOCHROME1")),
         ("photometric", setting(PhotometricInterpretation="RGB", SamplesPerPixel=3)),
         ("undecodable", setting(Rows=40, PixelData=b"\0" * 100)),
         ("undecodable", setting(PixelData=bytes(2 * 2 * 40 * 48))),
@@ -237,6 +237,23 @@ def drop(keyword: str) -> Any:
 def test_what_is_not_one_stack_of_images_is_refused(tmp_path: Path, manifest: Manifest, code: str, change: Any) -> None:
     """Each way a series can be wrong has its own code."""
     assert refusal(order(tmp_path, change=change), manifest).code == code
+
+
+def test_inverted_display_is_no_other_measurement(tmp_path: Path, manifest: Manifest) -> None:
+    """MONOCHROME1 says how MR, CT, PT and NM are shown (PS3.3 C.7.6.3.1.2), and nothing about their values."""
+    plain = load(order(tmp_path / "a"), manifest)
+    shown = load(
+        order(tmp_path / "b", change=lambda _, d: setattr(d, "PhotometricInterpretation", "MONOCHROME1")), manifest
+    )
+    assert np.array_equal(plain.voxels, shown.voxels)
+
+
+def test_inverted_film_is_refused(tmp_path: Path) -> None:
+    """In projection images the values themselves are those of a film: models were trained on the others."""
+    found = order(tmp_path, attributes={"Modality": "OT", "PhotometricInterpretation": "MONOCHROME1"})
+    with pytest.raises(InputRefused) as refused:
+        load_series(found.inputs, Input(modality=("OT",)), 4096)
+    assert refused.value.code == "photometric"
 
 
 def test_huge_dimensions_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
