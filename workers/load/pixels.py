@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +135,7 @@ def _check_fragments(dataset: Dataset) -> None:
         raise _undecodable(dataset, "its compressed pixel data is cut off")
 
 
-def _stored(dataset: Dataset, form: _Form) -> NDArray[np.generic]:
+def _stored(dataset: Dataset, form: _Form) -> NDArray[Any]:
     """Stored values. Ordinary ones, whole bytes in little endian, are looked at where they lie; pydicom copies them twice."""
     if dataset.file_meta.TransferSyntaxUID not in PLAIN:
         return pixel_array(dataset)
@@ -148,7 +149,7 @@ def _stored(dataset: Dataset, form: _Form) -> NDArray[np.generic]:
     return pixel_array(dataset)
 
 
-def _rescale(dataset: Dataset, form: _Form, stored: NDArray[np.generic], values: NDArray[np.float32]) -> bool:
+def _rescale(dataset: Dataset, form: _Form, stored: NDArray[Any], values: NDArray[np.float32]) -> bool:
     """Whether all values are finite."""
     if "ModalityLUTSequence" in dataset and dataset.ModalityLUTSequence:
         values[:] = apply_modality_lut(stored, dataset)
