@@ -15,6 +15,7 @@ from gateway.manifest import LesionSpec, Manifest
 from gateway.manifest_input import CodeValue
 from workers.encode.measure import lesions as parts
 from workers.encode.measure import volumes
+from workers.encode.side import side_of
 from workers.load.masks import Labels, Masks
 from workers.load.places import Box, Finding, Part
 from workers.load.volume import Volume
@@ -84,7 +85,7 @@ def _lesion(
         tracking_uid=derived_uid(job_id, "tracking", str(spec.segment), "lesion", str(within)),
         segment=spec.segment,
         site=_codes(segment.anatomic_region),
-        laterality=_codes(segment.laterality) or _side(volume, segment.anatomic_region),
+        laterality=_sides(volume, segment.anatomic_region, segment.laterality),
         sop_instance_uid=_instance(volume, best),
         frame_number=volume.frame_number(best),
     )
@@ -103,25 +104,16 @@ def _detected(number: int, boxes: Sequence[Box], volume: Volume, manifest: Manif
         name=spec.name.code(),
         tracking_uid=derived_uid(job_id, "tracking", "box", str(number)),
         site=_codes(spec.site),
-        laterality=_codes(spec.laterality) or _side(volume, spec.site),
+        laterality=_sides(volume, spec.site, spec.laterality),
         sop_instance_uid=_instance(volume, best),
         frame_number=volume.frame_number(best),
     )
     return Finding(told=told, slice=best, box=box)
 
 
-_SIDES = {
-    "L": Code(value="7771000", scheme="SCT", meaning="Left"),
-    "R": Code(value="24028007", scheme="SCT", meaning="Right"),
-    "B": Code(value="51440002", scheme="SCT", meaning="Bilateral"),
-}
-
-
-def _side(volume: Volume, site: CodeValue | None) -> tuple[Code, ...]:
-    """The side of the body that the images say they show (PS3.3 C.7.3.1, C.7.6.1); of no site there is none."""
-    header = volume.first
-    said = str(header.get("ImageLaterality") or header.get("Laterality") or "")
-    return (_SIDES[said],) if site is not None and said in _SIDES else ()
+def _sides(volume: Volume, site: CodeValue | None, stated: CodeValue | None) -> tuple[Code, ...]:
+    found = side_of(volume, site, stated)
+    return () if found is None else (found,)
 
 
 def _codes(code: CodeValue | None) -> tuple[Code, ...]:

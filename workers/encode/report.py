@@ -49,6 +49,7 @@ from workers.encode.codes import (
 )
 from workers.encode.equipment import general_equipment, long_string
 from workers.encode.request import ordered_procedures, referenced_requests
+from workers.encode.side import side_of
 from workers.encode.source import Origin, Source
 from workers.load.places import Finding
 
@@ -117,7 +118,11 @@ def description(source: Source, spec: SegmentSpec) -> dict[str, Any]:
     return {
         "finding_category": concept(spec.category),
         "finding_type": concept(spec.type),
-        "finding_sites": sites(spec.anatomic_region, spec.laterality),
+        # A kidney is where the left kidney is.
+        "finding_sites": sites(
+            spec.anatomic_region or (spec.type if spec.laterality else None),
+            side_of(source.volume, spec.anatomic_region, spec.laterality),
+        ),
         "algorithm_id": algorithm(source),
     }
 

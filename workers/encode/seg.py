@@ -17,6 +17,7 @@ from gateway.manifest import SegmentSpec
 from workers.encode.codes import ARTIFICIAL_INTELLIGENCE, concept
 from workers.encode.equipment import general_equipment, long_string
 from workers.encode.frames import Frame, settle_frames
+from workers.encode.side import side_of
 from workers.encode.source import Source
 
 SERIES_NUMBER = 9001
@@ -84,7 +85,7 @@ def _packed(source: Source, frames: Sequence[Frame]) -> Iterator[bytes]:
 
 
 def _description(source: Source, spec: SegmentSpec) -> SegmentDescription:
-    return SegmentDescription(
+    found = SegmentDescription(
         segment_number=spec.number,
         segment_label=long_string(spec.label),
         segmented_property_category=concept(spec.category),
@@ -101,6 +102,19 @@ def _description(source: Source, spec: SegmentSpec) -> SegmentDescription:
         anatomic_regions=None if spec.anatomic_region is None else [concept(spec.anatomic_region)],
         display_color=CIELabColor(*spec.cielab),
     )
+    _state_side(found, source, spec)
+    return found
+
+
+def _state_side(description: SegmentDescription, source: Source, spec: SegmentSpec) -> None:
+    """The side qualifies the region, or what the segment itself is where there is none: the left kidney (PS3.3 C.8.20.2)."""
+    side = side_of(source.volume, spec.anatomic_region, spec.laterality)
+    if side is None:
+        return
+    if spec.anatomic_region is not None:
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [concept(side)]
+    else:
+        description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [concept(side)]
 
 
 def _every_frame(source: Source) -> list[Frame]:

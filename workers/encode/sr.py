@@ -30,6 +30,7 @@ from workers.encode.report import (
     tracking,
 )
 from workers.encode.section import area, is_rectangle, section
+from workers.encode.side import side_of
 from workers.encode.source import Source
 from workers.load.places import Finding
 
@@ -102,7 +103,7 @@ def _statement(source: Source, index: int, said: MeasurementResult) -> Measureme
         measurements=[numeric(name, said.value, said.unit, referenced_coordinates=places)],
         qualitative_evaluations=presence(said),
         finding_type=concept(said.name),
-        finding_sites=None if spec is None else sites(spec.site, spec.laterality),
+        finding_sites=None if spec is None else sites(spec.site, side_of(source.volume, spec.site, spec.laterality)),
         algorithm_id=algorithm(source),
     )
 

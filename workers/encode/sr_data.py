@@ -40,6 +40,7 @@ from workers.encode.report import (
     sites,
     tracking,
 )
+from workers.encode.side import side_of
 from workers.encode.source import Source
 from workers.encode.sr import SCOPES, image_of, region_of
 from workers.load.places import Box, Finding
@@ -192,7 +193,9 @@ def numbers(source: Source) -> Iterator[MeasurementsAndQualitativeEvaluations]:
             ],
             qualitative_evaluations=presence(said),
             finding_type=concept(said.name),
-            finding_sites=None if spec is None else sites(spec.site, spec.laterality),
+            finding_sites=None
+            if spec is None
+            else sites(spec.site, side_of(source.volume, spec.site, spec.laterality)),
             algorithm_id=algorithm(source),
         )
 

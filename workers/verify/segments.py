@@ -14,6 +14,8 @@ from gateway.manifest_input import CodeValue
 from workers.verify.evidence import Evidence, Result, code_of
 from workers.verify.geometry import frames, source_slice
 
+_SIDES = {"L": "7771000", "R": "24028007", "B": "51440002"}  # SCT
+
 
 def check_field_of_view(evidence: Evidence) -> None:
     """Nothing was found where nothing was measured."""
@@ -41,6 +43,7 @@ def check_segments(result: Result, evidence: Evidence) -> None:
         raise result.refuse("segment_number", "segments are not those of the manifest, numbered 1..N")
     for item, spec in zip(items, specs, strict=True):
         _check_segment(result, item, spec)
+        _check_site(result, item, spec, evidence)
         _check_segment_algorithm(result, item)
     if len({item.TrackingUID for item in items}) != len(items):
         raise result.refuse("segment_tracking", "two segments have the same tracking UID")
@@ -60,6 +63,21 @@ def _check_segment(result: Result, item: Dataset, spec: SegmentSpec) -> None:
         raise result.refuse("segment_colour", f"segment {spec.number} has not the manifest's colour")
     if not (item.get("TrackingID") and item.get("TrackingUID")):
         raise result.refuse("segment_tracking", f"segment {spec.number} has no tracking id")
+
+
+def _check_site(result: Result, item: Dataset, spec: SegmentSpec, evidence: Evidence) -> None:
+    """Region and side: the manifest's, or the side that the images show."""
+    header = evidence.volume.first
+    shown = _SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality") or ""), "")
+    region, modifier = spec.anatomic_region, ("AnatomicRegionSequence", "AnatomicRegionModifierSequence")
+    if region is None:
+        shown, modifier = "", ("SegmentedPropertyTypeCodeSequence", "SegmentedPropertyTypeModifierCodeSequence")
+    side = spec.laterality.value if spec.laterality is not None else shown
+    found = [code_of(one, modifier[1])[0] for one in item.get(modifier[0]) or ()]
+    if code_of(item, "AnatomicRegionSequence") != (("", "") if region is None else _code(region)):
+        raise result.refuse("segment_code", f"segment {spec.number} has not the manifest's region")
+    if (found or [""]) != [side]:
+        raise result.refuse("segment_code", f"segment {spec.number} is not on the side that manifest or images say")
 
 
 def _check_segment_algorithm(result: Result, item: Dataset) -> None:
