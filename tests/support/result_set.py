@@ -203,7 +203,7 @@ CASES = {
     "sagittal": Case(
         affine=frame((0, 1, 0), (0, 0, -1)),
         segments=2,
-        attributes={"Laterality": "R"},
+        attributes={"BodyPartExamined": "KNEE", "Laterality": "R"},
         extra_roles=("seg-all-frames", "sr-comprehensive", "sr-data-comprehensive"),
     ),
     "oblique": Case(affine=oblique(), modality="MR", segments=2, attributes=CHINESE, roles=ROLES, mapped=True),
