@@ -18,7 +18,7 @@ from workers.encode.refusal import Refusal, encode_refusal
 from workers.explain.explanation import explain
 from workers.explain.sureness import sureness
 from workers.explain.uncertainty import assess, sentences, with_intervals
-from workers.infer.agreement import agreement
+from workers.infer.agreement import compare
 from workers.infer.answer import Answer, ask
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap
@@ -101,7 +101,7 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
         answer = ask(model, volume)
     if order.compare and model.plain is not None:
         with stages("compare"):
-            quality = quality | {"agreement": agreement(model, volume, answer.labels, answer.numbers)}
+            quality = quality | compare(model, volume, answer)
     with stages("measure"):
         found = conclude(answer, volume, manifest, order.job_id)
     volume = replace(volume, flags=(*volume.flags, *found.sentences))
@@ -155,7 +155,7 @@ def _asked_again(
         return volume, measurements, ()
     with stages("uncertainty"):
         # Dropout is frozen in a traced network, and intervals of a narrower type would be wider.
-        found = assess(replace(model, network=model.plain or model.network), volume, labels, settings)
+        found = assess(model.plain or model, volume, labels, settings)
     voxels = {spec.number: Masks(labels).total(spec.number) for spec in model.manifest.output.segments}
     measured = with_intervals(measurements, found, voxels)
     said = sentences(measured, found, voxels, model)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,8 @@ def sign(directory: Path, key: Path) -> str:
 
 def test(config: Path | None, name: str) -> str:
     """Runs a bundle's acceptance cases on this machine, and remembers that they passed; raises BundleInvalid."""
-    passed, least = _accept(read_settings(config).data_dir, find(config, name))
-    agrees = "" if least is None else f"; made faster, it agrees with itself by {least:.4f} at least"
+    passed, faster = _accept(read_settings(config).data_dir, find(config, name))
+    agrees = f"; {faster}" if faster else ""
     return f"{name}: {passed} acceptance cases passed{agrees}" if passed else f"{name} has no acceptance cases"
 
 
@@ -113,21 +113,28 @@ def remove(config: Path, name: str) -> str:
     return f"{name}: removed"
 
 
-def _accept(data_dir: Path, bundle: Path) -> tuple[int, float | None]:
-    """How many cases passed, and the least agreement of a model that was made faster with itself."""
+def _accept(data_dir: Path, bundle: Path) -> tuple[int, str]:
+    """How many cases passed, and what is to be said of a model that was made faster."""
     manifest = read_manifest(bundle)
-    agreements: list[float] = []
-    problems = [
-        f"{case.name}: {found}" for case in manifest.acceptance if (found := _problem(bundle, case, agreements))
-    ]
+    compared: list[Mapping[str, float]] = []
+    problems = [f"{case.name}: {found}" for case in manifest.acceptance if (found := _problem(bundle, case, compared))]
     if problems:
         raise BundleInvalid(f"{manifest.name} fails on this machine: {'; '.join(problems)}", code="not_accepted")
     if manifest.acceptance:
         remember_accepted(data_dir, manifest, bundle_digest(bundle))
-    return len(manifest.acceptance), min(agreements, default=None)
+    return len(manifest.acceptance), _faster(compared)
 
 
-def _problem(bundle: Path, case: AcceptanceCase, agreements: list[float]) -> str | None:
+def _faster(compared: Sequence[Mapping[str, float]]) -> str:
+    if not compared:
+        return ""
+    agrees = min(one["agreement"] for one in compared)
+    speeds = sorted(one["speed"] for one in compared)
+    speed = f"{speeds[0]:.2f}" if len(speeds) == 1 else f"{speeds[0]:.2f} to {speeds[-1]:.2f}"
+    return f"made faster, it agrees with itself by {agrees:.4f} at least, and is {speed} x as fast"
+
+
+def _problem(bundle: Path, case: AcceptanceCase, compared: list[Mapping[str, float]]) -> str | None:
     with tempfile.TemporaryDirectory() as output:
         try:
             outcome = process(bundle / case.input, bundle, Path(output), compare=True).outcome
@@ -135,7 +142,7 @@ def _problem(bundle: Path, case: AcceptanceCase, agreements: list[float]) -> str
             return None if refusal.code == case.refused else f"refused ({refusal.message})"
         except HilumError as error:
             return error.message
-    agreements += [value for name, value in outcome.quality.items() if name == "agreement"]
+    compared += [outcome.quality] if "agreement" in outcome.quality else []
     return "done, where it should be refused" if case.refused else _unexpected(outcome, case)
 
 

@@ -78,9 +78,7 @@ class Painted(nn.Module):
 def subject_of(model: Model, images: Tensor, index: int) -> Subject:
     """Of a classification the network itself; ``index`` counts findings or segments from 0."""
     output = model.manifest.output
-    network = (
-        model.network if model.plain is None else model.plain
-    )  # what was made faster has no layers and no gradient
+    network = (model.plain or model).network  # what was made faster has no layers and no gradient
     if output.kind == "classification":
         return Subject(network=network, images=images, index=index, exclusive=output.exclusive)
     painted = Painted(network, images, len(output.segments))

@@ -11,14 +11,24 @@ from torch import Tensor, nn
 
 from gateway.domain.errors import BundleInvalid
 from gateway.manifest import Acceleration
+from workers.infer import onnx_runtime
+from workers.infer.onnx_runtime import Exported, OnnxNetwork
 
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_ANY_PRECISION = ("eager", "torchscript")
 
 
 def accelerated(network: nn.Module, wanted: Acceleration | None, device: torch.device) -> nn.Module:
     """The network that is run; the same one where nothing is wanted. Raises BundleInvalid for what cannot be had here."""
-    if wanted is None:
+    if wanted is None or (wanted.engine, wanted.precision) == ("eager", "float32"):
         return network
+    if any(isinstance(module, OnnxNetwork) for module in network.modules()):
+        raise _unusable(
+            f"engine: {wanted.engine}, precision: {wanted.precision}",
+            "the weights are an ONNX graph, which ONNX Runtime runs as it is",
+        )
+    if wanted.precision != "float32" and wanted.engine not in _ANY_PRECISION:
+        raise _unusable(f"precision: {wanted.precision}", f"engine: {wanted.engine} has a precision of its own")
     engine = _ENGINES[wanted.engine](network, device)
     if wanted.precision == "float32":
         return engine
@@ -72,10 +82,10 @@ def _int8(network: nn.Module, device: torch.device) -> nn.Module:
     """Weights of linear layers as int8, activations quantised as they come (dynamic quantisation)."""
     if device.type != "cpu":
         raise _unusable("engine: int8", "dynamic quantisation is for processors")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise _unusable("engine: int8", "the weights are TorchScript, whose layers cannot be replaced any more")
     if not any(isinstance(module, nn.Linear) for module in network.modules()):
-        raise _unusable(
-            "engine: int8", "the network has no linear layer, and convolutions are not quantised dynamically"
-        )
+        raise _unusable("engine: int8", "the network has no linear layer, and int8 makes convolutions slower")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch points to torchao, which would be one more package for the same
         quantised: nn.Module = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
@@ -90,12 +100,21 @@ def _compile(_: nn.Module, __: torch.device) -> nn.Module:
     )
 
 
-def _onnx(_: nn.Module, __: torch.device) -> nn.Module:
-    raise _unusable("engine: onnx", "ONNX Runtime is not installed; use torchscript")
+def _onnx(network: nn.Module, device: torch.device) -> nn.Module:
+    if not onnx_runtime.available(onnx_runtime.CPU):
+        raise _unusable("engine: onnx", "ONNX Runtime is not installed: pip install 'hilum[onnx]'")
+    if device.type == "cpu":
+        return Exported(network, onnx_runtime.CPU)
+    if device.type != "cuda" or not onnx_runtime.available(onnx_runtime.CUDA):
+        raise _unusable("engine: onnx", f"ONNX Runtime is installed without {device.type}")
+    return Exported(network, onnx_runtime.CUDA)
 
 
-def _tensorrt(_: nn.Module, __: torch.device) -> nn.Module:
-    raise _unusable("engine: tensorrt", "TensorRT is not installed, and needs an NVIDIA device; use torchscript")
+def _tensorrt(network: nn.Module, device: torch.device) -> nn.Module:
+    """Through ONNX Runtime, which builds TensorRT's engines itself."""
+    if device.type != "cuda" or not onnx_runtime.available(onnx_runtime.TENSORRT):
+        raise _unusable("engine: tensorrt", "TensorRT is not installed, and needs an NVIDIA device; use torchscript")
+    return Exported(network, onnx_runtime.TENSORRT)
 
 
 _ENGINES: dict[str, Callable[[nn.Module, torch.device], nn.Module]] = {

@@ -22,7 +22,7 @@ from torch import nn
 
 from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.domain.messages import ModelIdentity
-from gateway.manifest import Manifest, Weights, bundle_digest, read_manifest
+from gateway.manifest import Acceleration, Manifest, Weights, bundle_digest, read_manifest
 from workers.infer import scan
 from workers.infer.accelerate import accelerated
 from workers.infer.calibration import Calibration, read_calibration
@@ -50,7 +50,7 @@ class Model:
     postprocess: Transform  # {"image", "pred"} -> `pred` as labels on the grid the image came on
     device: torch.device
     reference: Fingerprint | None = None  # of the images it was made for
-    plain: nn.Module | None = None  # the network as it was before it was made faster
+    plain: Model | None = None  # as it was before it was made faster
     notes: list[str] = field(default_factory=list)  # what the last run had to do without, for want of memory
     members: tuple[nn.Module, ...] = ()  # of an ensemble; `network` is their mean
     calibration: Calibration | None = None  # of a classification
@@ -113,7 +113,7 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes], *
     network = network.to(device).eval()
     if manifest.acceleration is None or manifest.acceleration.layout == "channels_last":
         network = _channels_last(network)
-    return Model(
+    plain = Model(
         manifest=manifest,
         identity=ModelIdentity(
             name=manifest.name,
@@ -122,8 +122,7 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes], *
             device_uid=manifest.device.uid,
             manufacturer=manifest.device.manufacturer,
         ),
-        network=accelerated(network, manifest.acceleration, device),
-        plain=network if manifest.acceleration is not None else None,
+        network=network,
         members=members,
         preprocess=_without_files(workflow.preprocessing),
         inferer=workflow.inferer,
@@ -132,6 +131,15 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes], *
         reference=_reference(bundle, manifest),
         calibration=_calibration(bundle, manifest) if calibrated else None,
     )
+    return plain if manifest.acceleration is None else _faster(plain, manifest.acceleration)
+
+
+def _faster(plain: Model, wanted: Acceleration) -> Model:
+    """Members that vote are each made faster; of a mean it is the mean."""
+    if plain.manifest.ensemble is None or plain.manifest.ensemble.combine == "mean":
+        return replace(plain, network=accelerated(plain.network, wanted, plain.device), plain=plain)
+    members = tuple(accelerated(member, wanted, plain.device) for member in plain.members)
+    return replace(plain, members=members, plain=plain)
 
 
 def _reference(bundle: Path, manifest: Manifest) -> Fingerprint | None:

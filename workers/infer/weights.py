@@ -8,16 +8,15 @@
 from __future__ import annotations
 
 import zipfile
-from importlib import import_module
 from io import BytesIO
 from pathlib import PurePath
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gateway.domain.errors import BundleInvalid
+from workers.infer.onnx_runtime import OnnxNetwork
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 FORMS = (".safetensors", ".onnx", *PICKLED)
@@ -53,32 +52,6 @@ def is_torchscript(data: bytes) -> bool:
             return any("/code/" in name for name in archive.namelist())
     except zipfile.BadZipFile:
         return False
-
-
-class OnnxNetwork(nn.Module):
-    """An ONNX graph of one input and one output, run by ONNX Runtime on the CPU."""
-
-    def __init__(self, data: bytes, file: str) -> None:
-        super().__init__()
-        try:
-            runtime: Any = import_module("onnxruntime")
-        except ModuleNotFoundError:
-            raise BundleInvalid(
-                f"{file} needs ONNX Runtime, which is not installed: pip install 'hilum[onnx]'", code="no_onnxruntime"
-            ) from None
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        self._session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1:
-            raise BundleInvalid(f"{file} takes {len(inputs)} inputs, one is given", code="weights_form")
-        self._input = inputs[0].name
-
-    def forward(self, image: Tensor) -> Tensor:
-        """As the graph was exported."""
-        (first, *_) = self._session.run(None, {self._input: image.detach().cpu().contiguous().numpy()})
-        return torch.from_numpy(first).to(image.device)
 
 
 class MeanNetwork(nn.Module):

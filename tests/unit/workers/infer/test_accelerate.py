@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from gateway.manifest import Acceleration, read_manifest
 from tests.support.bundles import write_bundle
 from tests.support.series import axial
 from workers.infer.accelerate import accelerated
-from workers.infer.agreement import agreement
+from workers.infer.agreement import compare
+from workers.infer.answer import Answer
 from workers.infer.forward import forward
 from workers.infer.model import Model, open_model
 from workers.infer.predict import infer
@@ -37,6 +39,8 @@ def network() -> nn.Module:
         (Acceleration(), 0.0),
         (Acceleration(engine="torchscript"), 1e-5),
         (Acceleration(precision="bfloat16"), 0.02),
+        (Acceleration(engine="torchscript", precision="bfloat16"), 0.02),
+        (Acceleration(engine="onnx"), 1e-5),
         (Acceleration(engine="int8"), 0.02),
     ],
 )
@@ -57,7 +61,8 @@ def test_the_same_within_reach(wanted: Acceleration, near: float) -> None:
     ("wanted", "why"),
     [
         (Acceleration(engine="tensorrt"), "TensorRT is not installed"),
-        (Acceleration(engine="onnx"), "ONNX Runtime is not installed"),
+        (Acceleration(engine="onnx", precision="bfloat16"), "engine: onnx has a precision of its own"),
+        (Acceleration(engine="int8", precision="bfloat16"), "engine: int8 has a precision of its own"),
         (Acceleration(engine="compile"), "starts a compiler"),
         (Acceleration(precision="float16"), "use bfloat16"),
     ],
@@ -69,7 +74,7 @@ def test_what_cannot_be_had_is_said(wanted: Acceleration, why: str) -> None:
 
 
 def test_int8_needs_something_to_quantise() -> None:
-    """A purely convolutional network would not change."""
+    """Convolutions in int8 are slower on a processor (docs/benchmarks.md)."""
     with pytest.raises(BundleInvalid, match="no linear layer"):
         accelerated(nn.Conv3d(1, 1, 1), Acceleration(engine="int8"), CPU)
 
@@ -119,18 +124,19 @@ def model_and_volume(tmp_path: Path) -> tuple[Model, Volume]:
     voxels[2:6, 4:12, 4:12] = 100
     manifest = model.manifest.model_copy(update={"acceleration": Acceleration(engine="torchscript")})
     volume = Volume(voxels=voxels, affine=axial(voxels.shape), headers=(None,) * 8)
-    return replace(model, manifest=manifest, plain=model.network), volume
+    return replace(model, manifest=manifest, plain=model), volume
 
 
 def test_what_disagrees_with_itself_is_not_admitted(tmp_path: Path) -> None:
     """The same labels agree by 1; a network that became another is named with how far it is off."""
     model, volume = model_and_volume(tmp_path)
     labels = infer(model, volume)
-    assert agreement(model, volume, labels, ()) == 1.0
+    found = compare(model, volume, Answer(labels=labels))
+    assert (found["agreement"], found["speed"] > 0) == (1.0, True)
     other = labels.copy()
     other[2] = 0
     with pytest.raises(ModelOutputInvalid, match=r"agrees with itself by 0\.857"):
-        agreement(model, volume, other, ())
+        compare(model, volume, Answer(labels=other))
 
 
 def test_acceleration_needs_cases(tmp_path: Path) -> None:
@@ -140,3 +146,21 @@ def test_acceleration_needs_cases(tmp_path: Path) -> None:
         manifest.write("acceleration: {engine: torchscript}\n")
     with pytest.raises(BundleInvalid, match="acceptance cases"):
         read_manifest(bundle)
+
+
+def test_onnx_needs_words_for_the_network_and_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be exported is said with the reason; so is a machine without ONNX Runtime."""
+    made = accelerated(Inverse(), Acceleration(engine="onnx"), CPU)
+    with pytest.raises(BundleInvalid, match=r"engine: onnx cannot be used: the network cannot be exported .*inv"):
+        made(torch.eye(3))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BundleInvalid, match=r"not installed: pip install 'hilum\[onnx\]'"):
+        accelerated(network(), Acceleration(engine="onnx"), CPU)
+
+
+class Inverse(nn.Module):
+    """ONNX knows no inverse of a matrix."""
+
+    def forward(self, matrix: torch.Tensor) -> torch.Tensor:
+        """The inverse."""
+        return torch.linalg.inv(matrix)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gateway.domain.messages import JobOrder
 from tests.support.bundles import write_bundle
 from workers.explain.uncertainty import assess, sentences
 from workers.infer.model import Model, open_model
+from workers.infer.onnx_runtime import Exported
 from workers.infer.predict import infer
 from workers.infer.provenance import provenance
 from workers.infer.scan import scan
@@ -180,3 +182,55 @@ def test_a_member_that_is_not_the_pinned_one(tmp_path: Path) -> None:
     member = put(bundle, "m1.safetensors", level(0.4)) | {"sha256": "0" * 64}
     with pytest.raises(BundleInvalid, match="not the ones its manifest pins"):
         open_model(edit(bundle, ensemble={"members": [member]}))
+
+
+REPLACED, GRAPH = "layers cannot be replaced", "ONNX graph, which ONNX Runtime runs as it is"
+PAIRS = {
+    ("m.pt", "eager", "bfloat16"): "",
+    ("m.pt", "torchscript", "float32"): "",
+    ("m.pt", "torchscript", "bfloat16"): "",
+    ("m.pt", "onnx", "float32"): "",
+    ("m.pt", "int8", "float32"): REPLACED,
+    ("m.onnx", "eager", "bfloat16"): GRAPH,
+    ("m.onnx", "torchscript", "float32"): GRAPH,
+    ("m.onnx", "onnx", "float32"): GRAPH,
+    ("m.onnx", "int8", "float32"): GRAPH,
+    ("m.safetensors", "torchscript", "float32"): "",
+    ("m.safetensors", "onnx", "float32"): "",
+    ("m.safetensors", "eager", "bfloat16"): "",
+    ("m.safetensors", "int8", "float32"): "no linear layer",
+}
+"""Form of weights, engine, precision -> why not."""
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
+def test_forms_with_engines(tmp_path: Path, pair: tuple[str, str, str]) -> None:
+    """Each pair gives the labels of the plain network, for the next image too, or is refused with the reason."""
+    name, engine, precision = pair
+    data = {"m.pt": scripted(), "m.onnx": graph(), "m.safetensors": level(0.7)}[name]
+    bundle = bundle_with(tmp_path, name, data, acceleration={"engine": engine, "precision": precision}, acceptance=CASE)
+    if PAIRS[pair]:
+        with pytest.raises(BundleInvalid, match=PAIRS[pair]):
+            open_model(bundle)
+        return
+    model = open_model(bundle)
+    assert model.plain is not None
+    for volume in (VOLUME, replace(VOLUME, voxels=np.ascontiguousarray(VOXELS[::-1]))):
+        assert np.array_equal(infer(model, volume), infer(model.plain, volume))
+
+
+CASE = [{"name": "some", "input": "acceptance", "expect": [{"segment": 1, "min": 0, "max": 1}]}]
+
+
+@pytest.mark.parametrize("combine", ["mean", "vote"])
+def test_an_ensemble_made_faster(tmp_path: Path, combine: str) -> None:
+    """The mean, or each member that votes; the plain ones stay beside."""
+    first, second = (level(value) for value in (0.9, 0.4))
+    bundle = bundle_with(tmp_path, "m0.safetensors", first, acceleration={"engine": "onnx"}, acceptance=CASE)
+    members = [put(bundle, "m1.safetensors", second)]
+    model = open_model(edit(bundle, ensemble={"members": members, "combine": combine}))
+    assert model.plain is not None
+    asked = model.members if combine == "vote" else (model.network,)
+    assert all(isinstance(one, Exported) for one in asked)
+    assert not any(isinstance(one, Exported) for one in (*model.plain.members, model.plain.network))
+    assert np.array_equal(infer(model, VOLUME), infer(model.plain, VOLUME))
