@@ -50,6 +50,13 @@ class Acceleration(Part):
     """Least Dice of each segment with the plain result, on every acceptance case; of numbers, 1 minus the largest difference."""
 
 
+class Training(Part):
+    """How a network was trained, as far as it decides how it may be run."""
+
+    patch: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2, max_length=3)]
+    """Lengths of what it saw at once, in voxels of its input; one that normalises by instance is shown no other."""
+
+
 _Lightness = Annotated[float, Field(ge=0, le=100)]
 _Chroma = Annotated[float, Field(ge=-128, le=127)]
 
@@ -292,6 +299,7 @@ class Manifest(Part):
     resources: Resources = Resources()
     uncertainty: Uncertainty | None = None
     acceleration: Acceleration | None = None
+    training: Training | None = None
     on_refusal: Literal["report", "envelope", "hold"] = "envelope"  # of which refusals archive and EHR are told
     calibration: Calibration | None = None
     explanation: Explanation | None = None

@@ -7,20 +7,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from monai.inferers.inferer import Inferer
 from torch import Tensor, nn
 
+from workers.infer.windows import affordable
+
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 
 
-def forward(inferer: Inferer, network: nn.Module, batch: Tensor, note: Callable[[str], object]) -> Any:
-    """The network's output; ``note`` is told of each step down a ladder: smaller window batch, stitched on the CPU, all on
-    the CPU. The error passes through where no step is left.
+def forward(
+    inferer: Inferer, network: nn.Module, batch: Tensor, note: Callable[[str], object], plain: nn.Module | None = None
+) -> Any:
+    """The network's output, of as many windows at once as there is memory for.
+
+    ``note`` is told of that, and of each step down a ladder where it was wrong: smaller window batch, stitched on the CPU, all on
+    the CPU. The error passes through where no step is left. What a network was content with, it begins with the next time.
+    ``plain`` is the network before it was made faster, which tells its memory.
     """
+    size = affordable(inferer, plain or network, batch)
+    undo = _begin(inferer, network, size, note)
     steps = _ladder(inferer, batch.device)
-    undo: list[Callable[[], None]] = []
     try:
         while True:
             try:
@@ -38,9 +47,27 @@ def forward(inferer: Inferer, network: nn.Module, batch: Tensor, note: Callable[
             if change is None:
                 return _on_the_cpu(inferer, network, batch)
             undo.append(change())
+            if hasattr(inferer, "sw_batch_size"):
+                _content[network] = inferer.sw_batch_size
     finally:
         for each in reversed(undo):
             each()
+
+
+_content: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Network -> window batch that it came down to."""
+
+
+def _begin(
+    inferer: Inferer, network: nn.Module, size: int | None, note: Callable[[str], object]
+) -> list[Callable[[], None]]:
+    """Sets the window batch, says so, and gives what undoes it."""
+    wished = getattr(inferer, "sw_batch_size", 1)
+    learned, size = _content.get(network, wished), size or wished
+    if min(size, learned) >= wished:
+        return []
+    note(f"window batch {size} by free memory" if size < learned else f"window batch {learned}")
+    return [_set(inferer, "sw_batch_size", min(size, learned))]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -75,7 +75,7 @@ class Exported(nn.Module):
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the exporter by torch.export would need one more package, onnxscript
-                torch.onnx.export(self.network, (image,), graph, dynamo=False)
+                torch.onnx.export(self.network, (image,), graph, dynamo=False)  # type: ignore[arg-type] # takes one
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             why = (str(error).splitlines() or [""])[0][:120]
             raise BundleInvalid(

@@ -20,6 +20,7 @@ from workers.infer.model import Model
 from workers.infer.regrid import regrid, same_grid
 from workers.infer.upright import straighten
 from workers.infer.vote import majority, staple
+from workers.infer.windows import check_patch
 from workers.load.masks import Labels
 from workers.load.volume import Volume
 
@@ -139,7 +140,9 @@ def slices_of(images: Any, volume: Volume) -> list[int]:
 
 def _one(model: Model, data: Any, image: Any) -> Any:
     plain = image.as_tensor() if isinstance(image, MetaTensor) else image
-    answer = _checked(model.inferer(inputs=plain[None].to(model.device), network=model.network), 1)[0].cpu()
+    batch = plain[None].to(model.device)
+    check_patch(model.network, model.inferer, model.manifest, batch.shape)
+    answer = _checked(model.inferer(inputs=batch, network=model.network), 1)[0].cpu()
     return model.postprocess({**data, "image": image, "pred": MetaTensor(answer)})["pred"]
 
 
@@ -165,8 +168,10 @@ def prepare(model: Model, volume: Volume) -> tuple[dict[str, Any], Tensor]:
 
 def _output(model: Model, batch: Tensor) -> Any:
     """What the network gives."""
+    plain = (model.plain or model).network
+    check_patch(plain, model.inferer, model.manifest, batch.shape)
     model.notes.clear()
-    return forward(model.inferer, model.network, batch, model.notes.append)
+    return forward(model.inferer, model.network, batch, model.notes.append, plain)
 
 
 def _finished(model: Model, data: dict[str, Any], output: Tensor) -> Any:

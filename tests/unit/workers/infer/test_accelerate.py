@@ -95,7 +95,7 @@ class Hungry(nn.Module):
 
 
 def test_less_memory_step_by_step() -> None:
-    """The window batch is halved until it fits; what was given up is told; the next image begins as before."""
+    """The window batch is halved until it fits; what was given up is told; the next image begins with what fitted."""
     inferer = SlidingWindowInferer(roi_size=(4, 4, 4), sw_batch_size=8, overlap=0.0)
     image = torch.rand(1, 1, 8, 8, 8)
     notes: list[str] = []
@@ -104,6 +104,9 @@ def test_less_memory_step_by_step() -> None:
     assert torch.equal(found, image * 2)
     assert notes == ["window batch 4", "window batch 2"]
     assert (inferer.sw_batch_size, hungry.seen) == (8, [8, 4, 2, 2, 2, 2])
+    notes.clear()
+    forward(inferer, hungry, image, notes.append)
+    assert (notes, inferer.sw_batch_size, hungry.seen[6:]) == (["window batch 2"], 8, [2, 2, 2, 2])
 
 
 def test_no_memory_at_all_is_an_error() -> None:
