@@ -42,6 +42,7 @@ from gateway.receive.admission import is_peer
 from gateway.receive.commitment import StorageCommitmentPushModel, StorageCommitmentReports
 from gateway.receive.commitment_association import say_report
 from gateway.receive.commitment_scp import CommitmentReporter, Report, StorageCommitmentRequests
+from gateway.receive.conversation import AssociationLimits, Conversations
 from gateway.receive.dimse import DimseNode
 from gateway.receive.mpps import PerformedProcedureSteps
 from gateway.receive.receiver import Receiver
@@ -334,13 +335,27 @@ def make_node(
     settings: Settings, ledger: SqlLedger, spool: LocalSpool, reporter: CommitmentReporter | None = None
 ) -> DimseNode:
     """The DICOM node that fills the ledger."""
+    receiver = Receiver(spool, ledger, SystemClock(), settings.dicom)
+    return DimseNode(receiver, settings.dicom, _services(settings, ledger, spool, reporter))
+
+
+def make_conversations(
+    settings: Settings, ledger: SqlLedger, spool: LocalSpool, limits: AssociationLimits
+) -> Conversations:
+    """What serves connections of a node in another process."""
+    receiver = Receiver(spool, ledger, SystemClock(), settings.dicom)
+    return Conversations(receiver, settings.dicom, _services(settings, ledger, spool, None), limits)
+
+
+def _services(
+    settings: Settings, ledger: SqlLedger, spool: LocalSpool, reporter: CommitmentReporter | None
+) -> list[DimseService]:
     clock = SystemClock()
     commitment = StorageCommitmentPushModel(
         StorageCommitmentReports(CommitmentReports(ledger, clock).take),
         StorageCommitmentRequests(ledger, clock, reporter or make_reporter(settings, ledger, spool)),
     )
-    services: list[DimseService] = [commitment, PerformedProcedureSteps(ledger)]
-    return DimseNode(Receiver(spool, ledger, clock, settings.dicom), settings.dicom, services)
+    return [commitment, PerformedProcedureSteps(ledger)]
 
 
 def make_web(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> tuple[ASGIApp, PixelTool]:

@@ -73,6 +73,16 @@ def web(
     run(config, inherited)
 
 
+@app.command(hidden=True)
+def receiver(
+    inherited: Annotated[int, typer.Option(help="Descriptor of our parent's.")], config: Config = None
+) -> None:
+    """A receiver process of the gateway's."""
+    from gateway.commands.receive import receive as run
+
+    run(config, inherited)
+
+
 @viewer_app.callback()
 def viewer(
     context: typer.Context,

@@ -11,26 +11,30 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 from gateway import bootstrap
+from gateway.commands.receive import ReceiverProcess, Receivers, how_many
+from gateway.commands.restart import RestartDelay
 from gateway.commands.status import STATUS_FILE
 from gateway.commands.web import WebProcess
 from gateway.domain.errors import HilumError
+from gateway.domain.ids import AssociationId
 from gateway.observe.logs import configure, log
 from gateway.pipeline import Pipeline
+from gateway.receive.dimse import DimseNode
 from gateway.settings import Settings, read_settings
 from gateway.store.ledger import SqlLedger
 from gateway.store.lock import exclusive
+from gateway.store.spool import LocalSpool
 from gateway.submit.broker import CeleryBroker
 from gateway.submit.embedded import EmbeddedBroker, die_with_parent
 
 _ROUND, _SHORTEST = 0.2, 0.01  # seconds between rounds of the pipeline, at most and at least
 _WORKER_GRACE = 15.0  # seconds a worker gets to give its job back
-_FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds before a dead worker is started again
 
 
 def serve(config: Path | None, *, workers: int = 1) -> None:
@@ -63,6 +67,10 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         reporter.start()
         stack.callback(reporter.stop)
         node = bootstrap.make_node(settings, ledger, spool, reporter)
+        receivers = _receivers(config, settings, node, ledger, spool)
+        for receiver in receivers:
+            receiver.start()
+            stack.callback(receiver.stop)
         node.start()
         stack.callback(node.stop)
         listener = bootstrap.make_listener(settings, inbox)
@@ -78,7 +86,7 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
             member.start()
             stack.callback(member.stop)
         ports = {"dicom_port": node.port, "hl7_port": listener.port if listener else 0, "http_port": web.port}
-        status = _Status(settings, ports, web, broker, crew)
+        status = _Status(settings, ports, web, broker, crew, receivers)
         stack.callback(status.remove)
         status.write()
         log().info("ready", **ports, workers=workers)
@@ -86,7 +94,7 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         # What is here by now stays: a collection that looked through all of it would hold up every sender.
         gc.collect()
         gc.freeze()
-        _run(rounds, settings, [pipeline.take_back_lost], [broker, web, *crew], status)
+        _run(rounds, settings, [pipeline.take_back_lost], [broker, web, *receivers, *crew], status)
         log().info("stopping")
 
 
@@ -104,9 +112,7 @@ class WorkerProcess:
         self._config, self._url, self._ledger = config, broker_url, ledger
         self._owner = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
-        self._start_again: float | None = None  # set while a dead worker waits for its successor
-        self._delay = _FIRST_DELAY
+        self._delay = RestartDelay()
 
     @property
     def pid(self) -> int:
@@ -121,26 +127,19 @@ class WorkerProcess:
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
         )
-        self._started, self._start_again = time.monotonic(), None
+        self._delay.started()
 
     def revive(self) -> bool:
         """Queues the job of a worker that has died at once, and starts the worker again; says whether it has."""
         if self._process is None or self._process.poll() is None:
             return False
-        if self._start_again is None:
-            self._mourn(self._process.returncode)
-        if self._start_again is not None and time.monotonic() < self._start_again:
+        if self._delay.died():
+            taken = self._ledger.take_back(self._owner)
+            log(stage="submit").error("worker died", exit_status=self._process.returncode, jobs=list(taken))
+        if not self._delay.over:
             return False
         self.start()
         return True
-
-    def _mourn(self, exit_status: int) -> None:
-        taken = self._ledger.take_back(self._owner)
-        log(stage="submit").error("worker died", exit_status=exit_status, jobs=list(taken))
-        lived = time.monotonic() - self._started
-        # One that dies as soon as it is started must not keep the machine busy with starting.
-        self._delay = _FIRST_DELAY if lived > _LONGEST_DELAY else min(2 * self._delay, _LONGEST_DELAY)
-        self._start_again = time.monotonic() + self._delay
 
     def stop(self) -> None:
         """Asks the worker to give back what it has and end, and ends it if it does not."""
@@ -165,9 +164,11 @@ class _Status:
         web: WebProcess,
         broker: EmbeddedBroker | None,
         crew: list[WorkerProcess],
+        receivers: list[ReceiverProcess],
     ) -> None:
         self._file = settings.data_dir / STATUS_FILE
         self._ports, self._web, self._broker, self._crew = ports, web, broker, crew
+        self._receivers = receivers
 
     def write(self) -> None:
         values = {
@@ -175,6 +176,7 @@ class _Status:
             **self._ports,
             "web_pid": self._web.pid,
             "broker_pid": self._broker.pid if self._broker else 0,
+            "receiver_pids": [receiver.pid for receiver in self._receivers],
             "worker_pids": [member.pid for member in self._crew],
         }
         temporary = self._file.with_suffix(".tmp")
@@ -207,7 +209,7 @@ def _run(
     rounds: _Rounds,
     settings: Settings,
     reconcile: list[Callable[[], None]],
-    watched: list[EmbeddedBroker | WebProcess | WorkerProcess | None],
+    watched: Sequence[EmbeddedBroker | WebProcess | ReceiverProcess | WorkerProcess | None],
     status: _Status,
 ) -> None:
     next_reconcile = 0.0
@@ -231,6 +233,22 @@ def _guarded(step: Callable[[], object]) -> object:
         else:
             log().exception("step failed", step=step.__qualname__)
         return None
+
+
+def _receivers(
+    config: Path | None, settings: Settings, node: DimseNode, ledger: SqlLedger, spool: LocalSpool
+) -> list[ReceiverProcess]:
+    """None where the gateway receives by itself; it does so too while none of them lives."""
+    many = how_many(settings.dicom.processes)
+
+    def lost(process: int, associations: Sequence[AssociationId]) -> None:
+        for association in associations:
+            ledger.close_association(association, "lost")
+        spool.sweep(process)
+
+    crew = [ReceiverProcess(config, node.connections, lost) for _ in range(many)] if many > 1 else []
+    node.hand_over_to(Receivers(crew).take)
+    return crew
 
 
 def _embedded(settings: Settings, stack: ExitStack) -> EmbeddedBroker | None:

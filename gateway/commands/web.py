@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from gateway import bootstrap
+from gateway.commands.restart import RestartDelay
 from gateway.domain.errors import ServiceUnavailable
 from gateway.observe.logs import configure, log
 from gateway.settings import read_settings
@@ -20,7 +20,6 @@ from gateway.web.links import DICOMWEB, VIEWER, public_url
 from gateway.web.settings import HttpSettings
 
 _GRACE = 15.0  # seconds
-_FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds before a dead process is started again
 
 
 def web(config: Path | None, inherited: int | None = None) -> None:
@@ -54,8 +53,7 @@ class WebProcess:
         read_tokens(settings.tokens_file)
         self._listener = _listen(settings)
         self._process: subprocess.Popen[bytes] | None = None
-        self._started, self._delay = 0.0, _FIRST_DELAY
-        self._start_again: float | None = None
+        self._delay = RestartDelay()
 
     @property
     def port(self) -> int:
@@ -78,18 +76,15 @@ class WebProcess:
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-        self._started, self._start_again = time.monotonic(), None
+        self._delay.started()
 
     def revive(self) -> bool:
         """Starts it again when it has died, later each time it dies young; says whether it has."""
         if self._process is None or self._process.poll() is None:
             return False
-        if self._start_again is None:
-            lived = time.monotonic() - self._started
-            self._delay = _FIRST_DELAY if lived > _LONGEST_DELAY else min(2 * self._delay, _LONGEST_DELAY)
-            self._start_again = time.monotonic() + self._delay
+        if self._delay.died():
             log(stage="web").error("web process died", exit_status=self._process.returncode)
-        if time.monotonic() < self._start_again:
+        if not self._delay.over:
             return False
         self.start()
         return True

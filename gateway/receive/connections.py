@@ -6,16 +6,18 @@ import socket
 import threading
 from dataclasses import dataclass, field
 
+from gateway.domain.ids import AssociationId
 from gateway.receive.settings import DicomSettings
 
 
 @dataclass(eq=False)
 class Connection:
-    """One connection and the thread that serves it."""
+    """One connection and the thread that serves it; none where another process does."""
 
     socket: socket.socket
     address: str
     thread: threading.Thread | None = field(default=None)
+    association: AssociationId | None = field(default=None)  # once it has asked for one
 
     def cut(self) -> None:
         """Wakes its thread, which then finds the connection ended. Anybody may call this."""

@@ -59,9 +59,10 @@ class Receiver:
         self._ends = AssociationEnds(ledger.close_association)
         self._log = log(stage="receive")
 
-    def opened(self, calling_ae: AETitle, address: str) -> Sender:
-        """An association began; raises LedgerError."""
-        sender = Sender(association=AssociationId(uuid.uuid4().hex), calling_ae=calling_ae, address=address)
+    def opened(self, calling_ae: AETitle, address: str, association: AssociationId | None = None) -> Sender:
+        """An association began, or a request that counts as one; raises LedgerError."""
+        association = association or AssociationId(uuid.uuid4().hex)
+        sender = Sender(association=association, calling_ae=calling_ae, address=address)
         self._ledger.open_association(sender.association, calling_ae, address)
         return sender
 

@@ -63,6 +63,7 @@ class DicomSettings(BaseModel):
     peers: tuple[Peer, ...] = ()  # empty: any AE title, but from this machine only
     tls: ServerTls | None = None
     durability: Literal["full", "os"] = "full"  # os: an instance may be lost with the power, not with the process
+    processes: Annotated[int, Field(ge=1, le=64)] | None = None  # that receive; None: one for every four cores
     max_associations: Annotated[int, Field(ge=1)] = 64
     max_associations_per_address: Annotated[int, Field(ge=1)] | None = None
     max_unassociated: Annotated[int, Field(ge=1)] = 256  # connections that have not asked for an association yet

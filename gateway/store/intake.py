@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, case, func, insert, select, update
@@ -17,6 +19,7 @@ from gateway.store import rows, schema
 from gateway.store.engine import reading, writing
 from gateway.store.group import GroupCommit
 from gateway.store.prepared import Prepared
+from gateway.store.turn import Turn
 
 _STUDIES, _INSTANCES, _ASSOCIATIONS, _LINKS = (
     schema.studies,
@@ -51,6 +54,13 @@ class Intake:
     engine: Any
     intake_engine: Any  # the same database, where instances may be less durable than all the rest
     clock: Clock
+
+    @cached_property
+    def _turn(self) -> AbstractContextManager[None]:
+        """Among processes; a database that is a server sees to it itself."""
+        if self.intake_engine.dialect.name != "sqlite":
+            return nullcontext()
+        return Turn(Path(f"{self.intake_engine.url.database}-turn"))
 
     @cached_property
     def _linked(self) -> set[tuple[str, str]]:
@@ -118,7 +128,7 @@ class Intake:
 
     def _add_all(self, instances: Sequence[Instance]) -> Sequence[str]:
         linked: set[tuple[str, str]] = set()
-        with writing(self.intake_engine) as connection:
+        with self._turn, writing(self.intake_engine) as connection:
             kinds = [self._add(connection, instance, linked) for instance in instances]
         self._linked |= linked  # only what is durable is remembered
         return kinds

@@ -31,7 +31,7 @@ class LocalSpool:
     def __init__(self, root: Path) -> None:
         self._objects = root / "objects"
         self._temporary = root / "tmp"
-        self._places = str(self._objects), f"{self._temporary}/{uuid.uuid4().hex}"
+        self._places = str(self._objects), f"{self._temporary}/{_owner(os.getpid())}{uuid.uuid4().hex}"
         self._numbers = itertools.count()
         try:
             self._make_directories(root)
@@ -46,9 +46,9 @@ class LocalSpool:
         for directory in (self._objects, root, root.parent):
             _sync_directory(directory)
 
-    def sweep(self) -> int:
-        """Removes what a crash left half-written; returns how many files. Only for the one process that writes."""
-        leftovers = list(self._temporary.iterdir())
+    def sweep(self, process: int | None = None) -> int:
+        """Removes what a crash left half-written, of a process that has died or of all; returns how many files."""
+        leftovers = list(self._temporary.glob("*" if process is None else f"{_owner(process)}*"))
         for file in leftovers:
             file.unlink() if file.is_file() else shutil.rmtree(file)
         return len(leftovers)
@@ -167,6 +167,11 @@ class LocalFile:
                 if os.path.samestat(os.stat(final), os.fstat(self._handle)):
                     os.unlink(final)
             raise
+
+
+def _owner(process: int) -> str:
+    """How the names of its half-written files begin."""
+    return f"{process}-"
 
 
 def _find_write_back() -> Callable[[int, int, int], None]:

@@ -87,11 +87,12 @@ class Receiver:
 class Hilum(Receiver):
     """`hilum gateway` as a site runs it."""
 
-    name, durability = "Hilum", "full"
+    name, durability, processes = "Hilum", "full", 1
 
     def start(self) -> None:
         data, config = self.folder / "data", self.folder / "hilum.yaml"
-        dicom = {"port": self.port, "durability": self.durability, "refuse_new_below": 0.0, "refuse_all_below": 0.0}
+        dicom = {"port": self.port, "durability": self.durability, "processes": self.processes}
+        dicom |= {"refuse_new_below": 0.0, "refuse_all_below": 0.0}
         config.write_text(yaml.safe_dump({"data_dir": str(data), "dicom": dicom}), encoding="utf-8")
         (data / STATUS_FILE).unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as output:
@@ -121,6 +122,26 @@ class HilumOs(Hilum):
     """The same without waiting for the disk."""
 
     name, durability = "Hilum, durability: os", "os"
+
+
+class HilumTwo(Hilum):
+    """With two receiver processes."""
+
+    name, processes = "Hilum, processes: 2", 2
+
+    def start(self) -> None:
+        super().start()
+        _wait(
+            lambda: (self.folder / "log").read_text(errors="replace").count("receiver process ready") == self.processes
+        )
+        status = json.loads((self.folder / "data" / STATUS_FILE).read_text())
+        self._everyone = [self._process, *(psutil.Process(pid) for pid in status["receiver_pids"])]
+
+    def cpu(self) -> float:
+        return sum(float(sum(one.cpu_times()[:2])) for one in self._everyone)
+
+    def memory(self) -> int:
+        return sum(map(_rss, self._everyone))
 
 
 class Storescp(Receiver):
@@ -185,7 +206,7 @@ class Orthanc(Receiver):
             return bytes(answer.read())
 
 
-RECEIVERS: tuple[type[Receiver], ...] = (Hilum, HilumOs, Storescp, Orthanc)
+RECEIVERS: tuple[type[Receiver], ...] = (Hilum, HilumOs, HilumTwo, Storescp, Orthanc)
 
 
 def progress(what: str) -> None:

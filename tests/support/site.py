@@ -31,8 +31,8 @@ ENDED = ("delivered", "undelivered", "quarantined", "dead", "superseded", "retra
 class Site:
     """One site: a folder with `hilum.yaml` and `data`, and the processes of `hilum serve`."""
 
-    def __init__(self, directory: Path, configuration: Mapping[str, Any]) -> None:
-        self.directory, self.config = directory, directory / "hilum.yaml"
+    def __init__(self, directory: Path, configuration: Mapping[str, Any], *, role: str = "serve") -> None:
+        self.directory, self.config, self._role = directory, directory / "hilum.yaml", role
         self.port = free_port()
         directory.mkdir(parents=True, exist_ok=True)
         base = {
@@ -78,7 +78,7 @@ class Site:
         """Starts `hilum serve` and waits until it is ready."""
         (self.directory / "data" / STATUS_FILE).unlink(missing_ok=True)
         with (self.directory / "serve.log").open("ab") as log:
-            command = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(self.config)]
+            command = [sys.executable, "-m", "gateway.cli", self._role, "--config", str(self.config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.wait_for(lambda: (self.directory / "data" / STATUS_FILE).exists(), "the gateway to start", 30)
 
