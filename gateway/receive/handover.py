@@ -47,8 +47,9 @@ class Channel:
     def send(self, message: Message, *, wait: bool = True) -> None:
         """Raises OSError where the other end is gone, or, unless it may wait, has too much to read."""
         data = _HEAD.pack(message.kind, message.number, message.yes) + message.text.encode("ascii")
-        descriptors = [message.descriptor] if message.descriptor >= 0 else []
-        socket.send_fds(self._end, [data], descriptors, 0 if wait else socket.MSG_DONTWAIT)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("@i", message.descriptor))
+        # Not `socket.send_fds`: it forgets the flags (CPython 3.11).
+        self._end.sendmsg([data], [rights] if message.descriptor >= 0 else [], 0 if wait else socket.MSG_DONTWAIT)
 
     def receive(self) -> Message | None:
         """The next message; None when the other end is gone."""
