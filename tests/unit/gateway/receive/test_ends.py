@@ -12,6 +12,7 @@ from tests.support.node import wait
 
 def test_written_when_the_ledger_is_back() -> None:
     """None is forgotten and none is written twice, whenever it came; and the thread that waits for it ends."""
+    others = set(threading.enumerate())  # of other tests
     closed: list[tuple[str, str]] = []
     locked = threading.Event()
     locked.set()
@@ -34,7 +35,7 @@ def test_written_when_the_ledger_is_back() -> None:
     assert sorted(closed) == sorted(said)
     ends.record(AssociationId("at once"), "lost")
     assert closed[-1] == ("at once", "lost")
-    wait(lambda: "association ends" not in {thread.name for thread in threading.enumerate()})
+    wait(lambda: "association ends" not in {thread.name for thread in set(threading.enumerate()) - others})
     locked.set()
     ends.record(AssociationId("again"), "aborted")
     locked.clear()
