@@ -71,6 +71,7 @@ class Geometry(Part):
     extent: Range = Range(min=1.0, max=2000.0)  # of the volume, each axis
     gaps: Literal["refuse", "flag"] = "refuse"  # what to do where slices are missing
     uneven: Literal["resample", "refuse"] = "resample"  # and where they are unevenly spaced
+    volumes: Literal["refuse", "first", "last"] = "refuse"  # and where a series holds several: which one is meant
 
 
 class Inside(Part):

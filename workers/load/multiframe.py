@@ -25,7 +25,10 @@ _MOVED = {
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth"),
-    "FrameAnatomySequence": (),
+    "FrameContentSequence": ("TemporalPositionIndex",),
+    "MREchoSequence": ("EffectiveEchoTime",),
+    "MRDiffusionSequence": ("DiffusionBValue",),
+    "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),
 }
 
 

@@ -25,6 +25,7 @@ from workers.load.padding import fill_of, replace_padding
 from workers.load.part10 import BROKEN, read
 from workers.load.pixels import ModalityValues
 from workers.load.volume import Volume
+from workers.load.volumes import check_not_interleaved, one_volume
 
 MEMORY_SHARE = 0.125
 """The part of a model's memory that the input volume may take: transforms hold several copies at a time."""
@@ -63,9 +64,12 @@ def load_series(files: Sequence[InputFile], wanted: Input, memory_mib: float) ->
     with ThreadPoolExecutor(_THREADS) as threads:  # files, digests and pixels are read side by side, headers in between
         datasets, multiframe = _single_frames(list(threads.map(read, files)))
         _check_common(datasets, wanted)
+        datasets, said = one_volume(datasets, [_position(dataset) for dataset in datasets], limits.volumes)
         planes = _planes(datasets)
         placed = stack(planes, gaps=limits.gaps, uneven=limits.uneven)
         check_limits(placed, planes[0].shape, limits)
+        if placed.places:
+            check_not_interleaved([datasets[index] for index in placed.order if index is not None])
         voxels, outside = _voxels(datasets, placed, planes[0].shape, memory_mib, threads)
         outside = replace_padding(voxels, outside, fill_of(wanted.padding, str(datasets[0].Modality)))
         _check_not_blank(voxels)
@@ -76,7 +80,7 @@ def load_series(files: Sequence[InputFile], wanted: Input, memory_mib: float) ->
         frames=_frame_numbers(datasets, placed) if multiframe else (),
         places=placed.places,
         outside=outside,
-        flags=_flags(placed),
+        flags=(*said, *_flags(placed)),
     )
 
 
