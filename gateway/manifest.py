@@ -16,6 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from gateway.domain.errors import BundleInvalid
 from gateway.explanation import Calibration, Explanation
+from gateway.manifest_fusion import Fusion, Weight
+from gateway.manifest_fusion import check_weights as check_shares
 from gateway.manifest_input import CodeValue, Input, Inside, Part, Range, Registration
 
 FILE_NAME = "hilum.yaml"
@@ -221,6 +223,7 @@ class Weights(Inside):
         str, Field(min_length=1)
     ]  # relative to the bundle: .safetensors, .onnx, TorchScript, or a state dict read with weights_only=True
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    weight: Weight | None = None  # of a member of an ensemble: of all or of none; they sum to 1
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -288,8 +291,9 @@ class Manifest(Part):
     intended_use: Annotated[str, Field(min_length=1)]
     license: str
     device: Device
-    weights: Weights
+    weights: Weights | None = None  # of a network; a fusion has none
     ensemble: Ensemble | None = None
+    fusion: Fusion | None = None  # of other models' answers; results lie on the images of `input`
     inputs: Annotated[
         tuple[Input, ...], Field(max_length=8)
     ] = ()  # several series into one network, the reference first
@@ -343,6 +347,28 @@ class Manifest(Part):
             raise ValueError("uncertainty by ensemble needs `ensemble` with the weights of its members")
         if self.ensemble is not None and self.ensemble.combine != "mean" and self.output.kind != "segmentation":
             raise ValueError("numbers are combined by mean: vote and staple are for labels")
+        check_shares([each.weight for each in self.weight_files], self.ensemble.combine if self.ensemble else "one network")
+        return self
+
+    @model_validator(mode="after")
+    def _fused(self) -> Self:
+        if (self.weights is None) == (self.fusion is None):
+            raise ValueError("a bundle has `weights` of a network, or a `fusion` of other models")
+        if self.fusion is None:
+            return self
+        alone = (self.inputs, self.ensemble, self.uncertainty, self.acceleration, self.calibration, self.explanation)
+        if any(alone):
+            raise ValueError("a fusion has one `input`, and nothing that is about a network of its own")
+        output, combine = self.output, self.fusion.combine
+        if output.kind == "detection" or output.scope == "image" or output.overlapping:
+            raise ValueError("a fusion is a segmentation without overlaps, or numbers about a series or a study")
+        if output.kind != "segmentation" and combine in ("vote", "staple"):
+            raise ValueError("numbers are combined by mean or rules: vote and staple are for labels")
+        if output.kind == "regression" and self.fusion.agreement:
+            raise ValueError("`agreement` is for labels and probabilities")
+        asked = len(output.findings) + len(output.values) or 1
+        if combine == "rules" and len(self.fusion.rules) != asked:
+            raise ValueError(f"{asked} rules are needed: one for each finding or value, or one that names the part to take")
         return self
 
     @property
@@ -356,8 +382,14 @@ class Manifest(Part):
 
     @property
     def weight_files(self) -> tuple[Weights, ...]:
-        """All of them."""
-        return (self.weights, *(self.ensemble.members if self.ensemble else ()))
+        """All of them; none of a fusion."""
+        return (*((self.weights,) if self.weights else ()), *(self.ensemble.members if self.ensemble else ()))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """How much each of `weight_files` counts; they sum to 1."""
+        count = len(self.weight_files)
+        return tuple(1 / count if each.weight is None else each.weight for each in self.weight_files)
 
     @model_validator(mode="after")
     def _explained(self) -> Self:
@@ -405,7 +437,8 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of `hilum.yaml`, for editors and other programs: one series or several, never both."""
     found = Manifest.model_json_schema()
     found["required"] = [key for key in found["required"] if key != "input"]
-    return found | {"oneOf": [{"required": ["input"]}, {"required": ["inputs"]}]}
+    images = [{"required": ["input"]}, {"required": ["inputs"]}]
+    return found | {"oneOf": images, "anyOf": [{"required": ["weights"]}, {"required": ["fusion"]}]}
 
 
 def check_weights(bundle: Path, manifest: Manifest) -> None:

@@ -103,7 +103,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
         "title": manifest.title,
         "takes": "/".join(manifest.input.modality),
         "puts_out": _puts_out(manifest),
-        "ready": "yes" if (path / manifest.weights.file).is_file() else "no: run `hilum models prepare`",
+        "ready": "yes" if all((path / each.file).is_file() for each in manifest.weight_files) else "no: run `hilum models prepare`",
     }
 
 

@@ -1,4 +1,4 @@
-"""Rules in CEL (https://cel.dev): compiled once, evaluated over plain values, never `eval`."""
+"""Conditions of rules in CEL (https://cel.dev): what they can talk about."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
-import celpy
-from celpy.adapter import json_to_cel
-from celpy.celparser import CELParseError
-from celpy.celtypes import BoolType
-from celpy.evaluation import CELEvalError
-
+from gateway.cel.program import Program, Unanswerable, compile_program
 from gateway.domain.context import Order
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.study import Series, Study
-from gateway.route.names import unknown_names
-
-_TROUBLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # what evaluation lets through
 
 
 @dataclass(frozen=True)
@@ -25,41 +17,29 @@ class Expression:
     """A compiled condition over `study`, `series`, `sender` and `order`."""
 
     text: str
-    _program: Any
+    _program: Program
 
     def holds(self, study: Study, series: Series, order: Order | None = None) -> bool:
         """Whether the condition is true; a condition that cannot be evaluated (a missing key, say) is not."""
         try:
             return self._evaluate(context(study, series, order))
-        except (CELEvalError, *_TROUBLE):
+        except Unanswerable:
             return False
 
     def _evaluate(self, values: dict[str, Any]) -> bool:
-        result = self._program.evaluate({name: json_to_cel(value) for name, value in values.items()})
-        if not isinstance(result, BoolType | bool):
-            raise CELEvalError("not a condition")
-        return bool(result)
+        result = self._program.value(values)
+        if not isinstance(result, bool):
+            raise Unanswerable("not a condition")
+        return result
 
 
 def compile_expression(text: str, where: str) -> Expression:
     """Compiles a condition and tries it on an example; raises ConfigurationError that says where and what is wrong."""
-    try:
-        environment = celpy.Environment()
-        tree = environment.compile(text)
-        expression = Expression(text, environment.program(tree))
-        unknown = next(unknown_names(tree, _EXAMPLE), None)
-    except CELParseError as error:
-        raise ConfigurationError(f"{where}: not a CEL expression: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise ConfigurationError(f"{where}: too many brackets inside each other") from error
-    if unknown:
-        raise ConfigurationError(f"{where}: unknown name {unknown[:64]!r}{_suggestion(unknown)}")
+    expression = Expression(text, compile_program(text, where, _EXAMPLE, _suggestion))
     try:
         expression._evaluate(_EXAMPLE)
-    except CELEvalError as error:
-        raise ConfigurationError(f"{where}: {_explain(str(error.args[0]))}") from error
-    except _TROUBLE as error:
-        raise ConfigurationError(f"{where}: cannot be evaluated: {type(error).__name__}") from error
+    except Unanswerable as error:
+        raise ConfigurationError(f"{where}: {_explain(str(error))}") from error
     return expression
 
 
@@ -171,7 +151,7 @@ _EXAMPLE: dict[str, Any] = {
 def _explain(problem: str) -> str:
     if "overload" in problem:
         return 'values of kinds that do not go together: a text is "3", a whole number 3, a decimal number 3.0'
-    if problem == "not a condition":
+    if problem.startswith(("not a condition", "neither")):
         return "not a condition: it must be true or false"
     return f"cannot be evaluated: {problem[:120]}"
 

@@ -75,7 +75,7 @@ def read_calibration(file: Path, manifest: Manifest) -> Calibration:
             f"the calibration {file.name} of {manifest.name} cannot be read: run `hilum models calibrate`",
             code="no_calibration",
         ) from error
-    if found.weights != manifest.weights.sha256 or found.findings != asked or not sound:
+    if found.weights != manifest.weight_files[0].sha256 or found.findings != asked or not sound:
         raise BundleInvalid(
             f"the calibration {file.name} of {manifest.name} was made for other weights or findings: "
             "run `hilum models calibrate` again",
@@ -95,7 +95,7 @@ def calibrate(logits: Table, truth: NDArray[np.bool_], manifest: Manifest) -> Ca
         slope, offset = _fit(logits[folds != fold], truth[folds != fold], exclusive)
         unseen[folds == fold] = logits[folds == fold] * slope + offset
     return Calibration(
-        weights=manifest.weights.sha256,
+        weights=manifest.weight_files[0].sha256,
         findings=tuple(spec.name.value for spec in manifest.output.findings),
         slopes=tuple(slopes.round(6).tolist()),
         offsets=tuple(offsets.round(6).tolist()),

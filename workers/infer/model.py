@@ -196,7 +196,10 @@ def _network(
         with_weights(copy.deepcopy(defined), data, each.file).to(device).eval()
         for each, data in zip(manifest.weight_files, weights, strict=True)
     )
-    return (members[0], ()) if len(members) == 1 else (MeanNetwork(members).eval(), members)
+    if len(members) == 1:
+        return members[0], ()
+    weighted = any(each.weight is not None for each in manifest.weight_files)
+    return MeanNetwork(members, manifest.shares if weighted else ()).eval(), members
 
 
 def _channels_last(network: nn.Module) -> nn.Module:

@@ -47,7 +47,7 @@ def _infer_everywhere(model: Model, volume: Volume) -> Labels:
     ensemble = model.manifest.ensemble
     if model.members and ensemble is not None and ensemble.combine != "mean":
         answers = [_infer_everywhere(one, volume) for one in model.alone()]
-        return staple(answers) if ensemble.combine == "staple" else majority(answers)
+        return staple(answers) if ensemble.combine == "staple" else majority(answers, model.manifest.shares)
     upright = straighten(volume)
     if upright is None:
         return _infer(model, volume)

@@ -27,7 +27,7 @@ def provenance(order: JobOrder, model: Model, volume: Volume) -> dict[str, str]:
             else {"padding": f"{volume.outside.mean():.1%} of the voxels, where nothing is found"}
         ),
         "weights": " ".join(each.sha256 for each in model.manifest.weight_files),
-        **({"ensemble": model.manifest.ensemble.combine} if model.manifest.ensemble else {}),
+        **_ensemble(model),
         "preprocessing": _names(model.preprocess),
         "postprocessing": _names(model.postprocess),
         "inferer": type(model.inferer).__name__,
@@ -41,6 +41,14 @@ def provenance(order: JobOrder, model: Model, volume: Volume) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in _LIBRARIES},
     }
+
+
+def _ensemble(model: Model) -> dict[str, str]:
+    settings, files = model.manifest.ensemble, model.manifest.weight_files
+    if settings is None:
+        return {}
+    shares = " ".join(f"{each.weight:g}" for each in files if each.weight is not None)
+    return {"ensemble": f"{settings.combine}, weights {shares}" if shares else settings.combine}
 
 
 def _names(transforms: object) -> str:

@@ -1,15 +1,39 @@
-"""Several label maps of one volume into one."""
+"""Several answers about one volume into one. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.load.masks import Labels
+
+_T = TypeVar("_T", bound=Any)
+
+
+class RunningMean(Generic[_T]):
+    """A weighted mean of arrays or tensors that come one after another, so that memory is that of one."""
+
+    def __init__(self) -> None:
+        self._total: _T | None = None
+        self._weight = 0.0
+
+    def add(self, value: _T, weight: float = 1.0) -> None:
+        """One more; ``weight`` above 0."""
+        weighted = value if weight == 1.0 else value * weight
+        self._total = weighted if self._total is None else self._total + weighted
+        self._weight += weight
+
+    @property
+    def value(self) -> _T:
+        """The mean so far; raises ValueError where nothing was added."""
+        if self._total is None:
+            raise ValueError("there is no mean of nothing")
+        mean: _T = self._total / self._weight
+        return mean
 
 
 def majority(labels: Sequence[Labels], weights: Sequence[float] | None = None) -> Labels:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gateway.domain.errors import BundleInvalid
 from workers.infer.onnx_runtime import OnnxNetwork
+from workers.infer.vote import RunningMean
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 FORMS = (".safetensors", ".onnx", *PICKLED)
@@ -55,18 +56,19 @@ def is_torchscript(data: bytes) -> bool:
 
 
 class MeanNetwork(nn.Module):
-    """Several networks of one kind as one: the mean of their outputs (Lakshminarayanan et al. 2017)."""
+    """Several networks of one kind as one: the mean of their outputs (Lakshminarayanan et al. 2017), by ``shares`` if given."""
 
-    def __init__(self, members: tuple[nn.Module, ...]) -> None:
+    def __init__(self, members: tuple[nn.Module, ...], shares: tuple[float, ...] = ()) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.shares = shares or (1.0,) * len(members)
 
     def forward(self, image: Tensor) -> Tensor:
         """One after the other, so that memory is that of one."""
-        total: Tensor = self.members[0](image)
-        for member in list(self.members)[1:]:
-            total = total + member(image)
-        return total / len(self.members)
+        found: RunningMean[Tensor] = RunningMean()
+        for member, share in zip(self.members, self.shares, strict=True):
+            found.add(member(image), share)
+        return found.value
 
 
 def _tensors(data: bytes, file: str, suffix: str) -> dict[str, Tensor]:

@@ -176,6 +176,41 @@ def test_votes_with_weights() -> None:
     assert np.array_equal(staple([stacked, stacked, 1 - stacked]), stacked)
 
 
+def weighted(tmp_path: Path, combine: str, *weights: float | None) -> Path:
+    """The ensemble above, each member with its weight."""
+    bundle = bundle_with(tmp_path, "m0.safetensors", level(0.9))
+    first = yaml.safe_load((bundle / "hilum.yaml").read_text())["weights"]
+    members = [put(bundle, f"m{number}.safetensors", level(value)) for number, value in enumerate((0.5, 0.4), start=1)]
+    each = [one if weight is None else one | {"weight": weight} for one, weight in zip([first, *members], weights, strict=True)]
+    return edit(bundle, weights=each[0], ensemble={"members": each[1:], "combine": combine})
+
+
+def test_an_ensemble_whose_members_have_weights(tmp_path: Path) -> None:
+    """They weigh outputs or votes, and are told."""
+    model = open_model(weighted(tmp_path / "mean", "mean", 0.7, 0.2, 0.1))
+    assert np.array_equal(infer(model, VOLUME), VOXELS > 1 - (0.7 * 0.9 + 0.2 * 0.5 + 0.1 * 0.4))
+    order = JobOrder(job_id="", bundle="", inputs=(), output_dir="", content_time=0.0)
+    assert provenance(order, model, VOLUME)["ensemble"] == "mean, weights 0.7 0.2 0.1"
+    model = open_model(weighted(tmp_path / "vote", "vote", 0.7, 0.2, 0.1))
+    assert np.array_equal(infer(model, VOLUME), VOXELS > 1 - 0.9), "one heavy voice"
+
+
+@pytest.mark.parametrize(
+    ("combine", "weights", "problem"),
+    [
+        ("mean", (0.7, 0.2, 0.2), "the weights sum to 1.1, not to 1"),
+        ("mean", (0.7, 0.3, None), "a weight is for all or for none"),
+        ("staple", (0.7, 0.2, 0.1), "staple finds its own"),
+    ],
+)
+def test_weights_that_mean_nothing(
+    tmp_path: Path, combine: str, weights: tuple[float | None, ...], problem: str
+) -> None:
+    """Refused when the manifest is read."""
+    with pytest.raises(BundleInvalid, match=problem):
+        open_model(weighted(tmp_path, combine, *weights))
+
+
 def test_a_member_that_is_not_the_pinned_one(tmp_path: Path) -> None:
     """Each member's digest is proven before any is read."""
     bundle = bundle_with(tmp_path, "m0.safetensors", level(0.5))
