@@ -26,6 +26,7 @@ from gateway.domain.job import Edition, Job, OnRefusal, Priority, ReportKind
 from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.roles import MESSAGE, WITHDRAWAL
 from gateway.domain.study import Header, Study
+from gateway.fusion import check_parts, pinned
 from gateway.hl7.server import MllpServer
 from gateway.hold.cfind import CFindSource
 from gateway.hold.holder import Holder, Wish
@@ -55,7 +56,7 @@ from gateway.report.mllp import MllpEhr, application_answers
 from gateway.report.settings import EhrDestination, FhirDestination, Hl7Destination
 from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
-from gateway.route.selection import Model, RoutingRule, make_model, matching, needed, unmet
+from gateway.route.selection import Model, RoutingRule, make_model, matching, needed, unmet, with_parts
 from gateway.settings import Destination, Settings
 from gateway.signature import check_signature
 from gateway.store.ledger import SqlLedger, open_ledger
@@ -107,7 +108,18 @@ def make_models(settings: Settings) -> dict[ModelName, Model]:
             raise ConfigurationError(f"models.{name}: {error.message}") from error
         models[ModelName(name)] = make_model(name, manifest, digest, f"models.{name}: input.select of its manifest")
     _check_substitutes(models)
-    return models
+    return {name: _with_parts(name, model, models) for name, model in models.items()}
+
+
+def _with_parts(name: ModelName, model: Model, models: Mapping[ModelName, Model]) -> Model:
+    """A fusion with its parts, each a model of the site and admitted as such; raises ConfigurationError."""
+    known = [(one.manifest.name, one.digest, one) for one in models.values()]
+    try:
+        parts = pinned(model.manifest, known)
+        check_parts(model.manifest, {part: one.manifest for part, one in parts.items()})
+    except BundleInvalid as error:
+        raise ConfigurationError(f"models.{name}: {error.message}") from error
+    return with_parts(model, parts)
 
 
 def _check_substitutes(models: Mapping[ModelName, Model]) -> None:

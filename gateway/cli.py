@@ -127,13 +127,20 @@ def process(
     as_json: AsJson = False,
 ) -> None:
     """One study from a folder, no network: writes the result objects, result.json and oru.hl7."""
-    from gateway.commands.models import find
+    from gateway.commands.models import bundles, find
     from gateway.commands.process import process as run
     from gateway.commands.process import show_processed
 
     bundle = find(config, model)
     with Console(stderr=True).status("starting") as status:
-        done = run(input_dir, bundle, output, series_uid=series, progress=lambda stage: status.update(stage))
+        done = run(
+            input_dir,
+            bundle,
+            output,
+            series_uid=series,
+            progress=lambda stage: status.update(stage),
+            known=bundles(config).values(),
+        )
     show_processed(done, as_json)
 
 

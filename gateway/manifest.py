@@ -347,7 +347,9 @@ class Manifest(Part):
             raise ValueError("uncertainty by ensemble needs `ensemble` with the weights of its members")
         if self.ensemble is not None and self.ensemble.combine != "mean" and self.output.kind != "segmentation":
             raise ValueError("numbers are combined by mean: vote and staple are for labels")
-        check_shares([each.weight for each in self.weight_files], self.ensemble.combine if self.ensemble else "one network")
+        check_shares(
+            [each.weight for each in self.weight_files], self.ensemble.combine if self.ensemble else "one network"
+        )
         return self
 
     @model_validator(mode="after")
@@ -368,7 +370,9 @@ class Manifest(Part):
             raise ValueError("`agreement` is for labels and probabilities")
         asked = len(output.findings) + len(output.values) or 1
         if combine == "rules" and len(self.fusion.rules) != asked:
-            raise ValueError(f"{asked} rules are needed: one for each finding or value, or one that names the part to take")
+            raise ValueError(
+                f"{asked} rules are needed: one for each finding or value, or one that names the part to take"
+            )
         return self
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -21,7 +21,9 @@ class FusedPart(Part):
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the only build that is meant
     weight: Weight | None = None  # of all parts or of none; they sum to 1
     missing: Literal["refuse", "leave_out"] = "refuse"  # where it has no series, or refuses its images
-    segments: dict[int, tuple[int, ...]] = {}  # number here -> its own numbers; without it those of the same codes
+    segments: Mapping[int, tuple[int, ...]] = Field(
+        default_factory=dict
+    )  # number here -> its own numbers; without it those of the same codes
 
 
 class Fusion(Part):

@@ -35,6 +35,7 @@ from workers.sandbox.kernel import PR_SET_PDEATHSIG, prctl
 from workers.sandbox.room import Room
 
 if TYPE_CHECKING:
+    from workers.fuse.model import FusionModel
     from workers.infer.model import Model
 
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1  # malloc.h
@@ -52,7 +53,7 @@ class Child:
     def __init__(self, wire: TextIO) -> None:
         self._wire = wire
         self._bundle = ""
-        self._model: Model | None = None
+        self._model: Model | FusionModel | None = None
         self._stage = "start"
 
     def answer(self, line: str) -> None:
@@ -80,10 +81,13 @@ class Child:
     def _open(self, bundle: str) -> None:
         self._model = None
         gc.collect()
-        limit_memory(read_manifest(Path(bundle)).resources.memory_mib)
+        manifest = read_manifest(Path(bundle))
+        limit_memory(manifest.resources.memory_mib)
+        from workers.fuse.model import open_fusion
         from workers.infer.model import open_model
 
-        self._model, self._bundle = open_model(Path(bundle)), bundle
+        self._model = open_model(Path(bundle)) if manifest.fusion is None else open_fusion(Path(bundle))
+        self._bundle = bundle
 
     def _progress(self, stage: str) -> None:
         self._stage = stage

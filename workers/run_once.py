@@ -1,8 +1,8 @@
 """One job in one process tree, without ledger or broker.
 
-    python -m workers.run_once BUNDLE DESK < order.json
+    python -m workers.run_once BUNDLE DESK [PART ...] < order.json
 
-loads the model's libraries at once, then reads a `JobOrder` in one line. DESK is a folder of the caller's: inputs are laid
+loads the model's libraries at once, then reads a `JobOrder` in one line. Each PART is a bundle of a fusion. DESK is a folder of the caller's: inputs are laid
 out in it, and the result objects are left in DESK/out/JOB_ID. Standard output is that of a model's process (`workers.child`):
 {"stage"} lines, at last {"outcome"} or {"error", "kind"}. Exit status 0 for a complete result, 1 for a refused or failed
 one, 2 for no order.
@@ -25,7 +25,7 @@ from workers.supervisor import ModelProcess
 def main() -> int:
     """Does the job on standard input; returns the exit status."""
     bundle, desk = Path(sys.argv[1]), Desk.lay_out(Path(sys.argv[2]))
-    process = ModelProcess(desk.room([bundle]), lambda stage: _tell({"stage": stage}))
+    process = ModelProcess(desk.room([bundle, *map(Path, sys.argv[3:])]), lambda stage: _tell({"stage": stage}))
     try:
         process.start()
         return _run(process, bundle, desk)

@@ -9,21 +9,22 @@ from dataclasses import replace
 
 from gateway.domain.errors import GateRefused, HilumError, InputRefused, ModelOutputInvalid
 from gateway.domain.job import OnRefusal
-from gateway.domain.messages import Explanation, JobOrder, MeasurementResult, Outcome, SegmentResult
+from gateway.domain.messages import Explanation, JobOrder, MeasurementResult, Outcome, ResultObject
 from gateway.domain.refusals import to_tell
-from gateway.manifest import Manifest
-from workers.encode.conclusion import conclude
+from workers.encode.conclusion import Conclusion, conclude, painted
 from workers.encode.objects import encode
 from workers.encode.refusal import Refusal, encode_refusal
 from workers.explain.explanation import explain
 from workers.explain.sureness import sureness
 from workers.explain.uncertainty import assess, sentences, with_intervals
+from workers.fuse.fused import fuse
+from workers.fuse.model import FusionModel
 from workers.infer.agreement import compare
 from workers.infer.answer import Answer, ask
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap
-from workers.infer.provenance import provenance
-from workers.load.envelope import enforce
+from workers.infer.provenance import provenance, uncalibrated
+from workers.load.envelope import within
 from workers.load.headers import readable_headers
 from workers.load.masks import Labels, Masks
 from workers.load.part10 import BROKEN
@@ -35,7 +36,7 @@ from workers.verify.refusal import verify_refusal
 Progress = Callable[[str], None]
 
 
-def run(order: JobOrder, model: Model, progress: Progress) -> Outcome:
+def run(order: JobOrder, model: Model | FusionModel, progress: Progress) -> Outcome:
     """Does one job and calls ``progress`` with the name of each stage as it begins.
 
     Images the model must not be run on, output it must not give and results that are not right become an outcome with
@@ -50,20 +51,20 @@ def run(order: JobOrder, model: Model, progress: Progress) -> Outcome:
         return _refused(order, model, refusal, stages)
 
 
-def _refused(order: JobOrder, model: Model, refusal: HilumError, stages: _Stages) -> Outcome:
+def _refused(order: JobOrder, model: Model | FusionModel, refusal: HilumError, stages: _Stages) -> Outcome:
     return Outcome(
         job_id=order.job_id,
         status="refused",
         model=model.identity,
         reason_code=refusal.code,
         reason=refusal.message,
-        source_instances=len(order.inputs),
+        source_instances=_images(order),
         flags=order.flags,
         timings=stages.seconds,
     )
 
 
-def _told(order: JobOrder, model: Model, outcome: Outcome) -> Outcome:
+def _told(order: JobOrder, model: Model | FusionModel, outcome: Outcome) -> Outcome:
     """With the reason in codes and a report, where archive and EHR are told and it is clear whose images they are."""
     codes = to_tell(OnRefusal(order.on_refusal), outcome.reason_code)
     headers = readable_headers(_reference(order, model)) if codes else ()
@@ -87,42 +88,41 @@ def _told(order: JobOrder, model: Model, outcome: Outcome) -> Outcome:
     return replace(outcome, objects=objects)
 
 
-def _reference(order: JobOrder, model: Model) -> JobOrder:
+def _reference(order: JobOrder, model: Model | FusionModel) -> JobOrder:
     """With the images of the first of several inputs alone: it is on them that results lie."""
     name = model.manifest.input.name
     return replace(order, inputs=tuple(file for file in order.inputs if file.input in ("", name)))
 
 
-def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
-    manifest = model.manifest
-    with stages("load"):
-        volume, quality = _within(load_inputs(order, manifest), model)
-    with stages("infer"):
-        answer = ask(model, volume)
-    if order.compare and model.plain is not None:
-        with stages("compare"):
-            quality = quality | compare(model, volume, answer)
+def _complete(order: JobOrder, model: Model | FusionModel, stages: _Stages) -> Outcome:
+    """The answer of a network, or of several, measured, written and judged."""
+    if isinstance(model, FusionModel):
+        fused = fuse(order, model, stages)
+        volume, answer, quality, parts = fused.volume, fused.answer, fused.quality, fused.parts
+    else:
+        volume, answer, quality = _answered(order, model, stages)
+        parts = ()
     with stages("measure"):
-        found = conclude(answer, volume, manifest, order.job_id)
+        found = conclude(answer, volume, model.manifest, order.job_id)
     volume = replace(volume, flags=(*volume.flags, *found.sentences))
-    volume, measurements, maps = _asked_again(model, volume, answer.labels, found.measurements, stages)
-    volume, reasons, more = _asked_why(model, volume, answer.numbers, measurements, stages)
-    maps = (*maps, *more)
-    told = {**provenance(order, model, volume), **_raw(answer, model)}
-    with stages("encode"):
-        objects = encode(
-            volume, answer.labels, measurements, manifest, model.identity, order, maps, found.findings,
-            each=found.each, provenance=told,
-        )  # fmt: skip
-    with stages("verify"):
-        verify(objects, volume, answer.labels, measurements, manifest, order, maps, found.findings, found.each)
+    measurements = found.measurements
+    maps: tuple[QuantityMap, ...] = ()
+    reasons: tuple[Explanation, ...] = ()
+    if isinstance(model, FusionModel):
+        told = fused.provenance
+    else:
+        volume, measurements, maps = _asked_again(model, volume, answer.labels, measurements, stages)
+        volume, reasons, more = _asked_why(model, volume, answer.numbers, measurements, stages)
+        maps = (*maps, *more)
+        told = {**provenance(order, model, volume), **uncalibrated(answer, model)}
+    objects = _judged(order, model, volume, answer, replace(found, measurements=measurements), maps, told, stages)
     return Outcome(
         job_id=order.job_id,
         status="complete",
         model=model.identity,
         source_series_uid=str(volume.first.SeriesInstanceUID),
-        source_instances=len(order.inputs),
-        segments=_segments(answer.labels, manifest),
+        source_instances=_images(order),
+        segments=painted(answer.labels, model.manifest),
         findings=tuple(one.told for one in found.findings),
         measurements=measurements,
         objects=objects,
@@ -131,16 +131,47 @@ def _complete(order: JobOrder, model: Model, stages: _Stages) -> Outcome:
         quality=quality,
         provenance=told,
         explanations=reasons,
+        parts=parts,
     )
 
 
-def _within(volume: Volume, model: Model) -> tuple[Volume, dict[str, float]]:
-    """The volume and its figures, where the manifest has an envelope; raises InputRefused outside it."""
-    envelope = model.manifest.input.envelope
-    if envelope is None or model.reference is None:
-        return volume, {}
-    checked, verdict = enforce(volume, model.reference, envelope)
-    return checked, {**{name: round(value, 6) for name, value in verdict.figures.items()}, "outside": verdict.score}
+def _answered(order: JobOrder, model: Model, stages: _Stages) -> tuple[Volume, Answer, dict[str, float]]:
+    """The images, what one network says of them, and how far the images are from its envelope."""
+    with stages("load"):
+        loaded = load_inputs(order, model.manifest)
+        volume, quality = within(loaded, model.reference, model.manifest.input.envelope)
+    with stages("infer"):
+        answer = ask(model, volume)
+    if order.compare and model.plain is not None:
+        with stages("compare"):
+            quality = quality | compare(model, volume, answer)
+    return volume, answer, quality
+
+
+def _judged(
+    order: JobOrder,
+    model: Model | FusionModel,
+    volume: Volume,
+    answer: Answer,
+    found: Conclusion,
+    maps: tuple[QuantityMap, ...],
+    told: dict[str, str],
+    stages: _Stages,
+) -> tuple[ResultObject, ...]:
+    manifest, labels, measurements = model.manifest, answer.labels, found.measurements
+    with stages("encode"):
+        objects = encode(
+            volume, labels, measurements, manifest, model.identity, order, maps, found.findings,
+            each=found.each, provenance=told,
+        )  # fmt: skip
+    with stages("verify"):
+        verify(objects, volume, labels, measurements, manifest, order, maps, found.findings, found.each)
+    return objects
+
+
+def _images(order: JobOrder) -> int:
+    """Parts of a fusion may have been given the same ones."""
+    return len({file.sop_instance_uid for file in order.inputs})
 
 
 _Measured = tuple[MeasurementResult, ...]
@@ -176,30 +207,6 @@ def _asked_why(
     return flagged, (() if found is None else (found.explained,)), (() if found is None else found.maps)
 
 
-def _raw(answer: Answer, model: Model) -> dict[str, str]:
-    """What the network said before its calibration."""
-    if model.calibration is None:
-        return {}
-    return {
-        "calibration": model.calibration.words,
-        "raw_probabilities": ", ".join(f"{number:.6f}" for number in answer.raw),
-    }
-
-
-def _segments(labels: Labels, manifest: Manifest) -> tuple[SegmentResult, ...]:
-    masks = Masks(labels)
-    return tuple(
-        SegmentResult(
-            number=spec.number,
-            label=spec.label,
-            category=spec.category.code(),
-            type=spec.type.code(),
-            voxels=masks.total(spec.number),
-        )
-        for spec in manifest.output.segments
-    )
-
-
 def _flags(order: JobOrder, volume: Volume) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*order.flags, *volume.flags)))
 
@@ -218,4 +225,4 @@ class _Stages:
         try:
             yield
         finally:
-            self.seconds[name] = round(time.perf_counter() - begun, 4)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begun, 4)

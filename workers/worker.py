@@ -22,9 +22,10 @@ from gateway.domain.errors import (
 )
 from gateway.domain.job import Claim, Priority
 from gateway.domain.job_ledger import JobLedger
-from gateway.domain.messages import InputFile, JobOrder, Outcome, ResultObject
+from gateway.domain.messages import InputFile, JobOrder, Outcome, PartBundle, ResultObject
 from gateway.domain.ports import Spool
 from gateway.domain.schedule import FRESH
+from gateway.fusion import find_parts
 from gateway.manifest import bundle_digest, read_manifest
 from gateway.observe.logs import log
 from workers.desk import Desk, own_folder
@@ -142,15 +143,21 @@ class Worker:
 
     def _run(self, claim: Claim, bundle: Path, model: WarmModel) -> Outcome:
         output = model.desk.output(claim.job.id)
-        timeout = read_manifest(bundle).resources.timeout_s
-        order = self._order(claim, bundle, model.desk, output)
-        outcome = model.process.run(order, timeout=timeout, on_wait=self._waiter(claim))
+        manifest = read_manifest(bundle)
+        parts = find_parts(manifest, self._bundles.values())
+        order = dataclasses.replace(
+            self._order(claim, bundle, model.desk, output),
+            parts=tuple(PartBundle(name=name, bundle=str(path)) for name, path in parts.items()),
+        )
+        outcome = model.process.run(order, timeout=manifest.resources.timeout_s, on_wait=self._waiter(claim))
         return keep_objects(outcome, output, self._spool)
 
     def _order(self, claim: Claim, bundle: Path, desk: Desk, output: Path) -> JobOrder:
         instances = self._ledger.input_instances(claim.job.id)
         requested = self._ledger.requested_procedure(claim.job.id)
-        names = {one.series_uid: one.name for one in claim.job.draft.inputs}
+        names: dict[str, list[str]] = {}  # parts of a fusion may take the same series
+        for one in claim.job.draft.inputs:
+            names.setdefault(one.series_uid, []).append(one.name)
         return JobOrder(
             job_id=claim.job.id,
             bundle=str(bundle),
@@ -159,9 +166,10 @@ class Worker:
                     sop_instance_uid=item.header.sop_instance_uid,
                     path=str(desk.lay(claim.job.id, self._spool.path(item.file))),
                     sha256=item.sha256,
-                    input=names.get(item.header.series_uid, ""),
+                    input=name,
                 )
                 for item in instances
+                for name in names.get(item.header.series_uid, [""])
             ),
             output_dir=str(output),
             content_time=claim.job.created_at,

@@ -1,4 +1,4 @@
-"""Finds names in a condition that mean nothing, also where an example would never get to them. Pure.
+"""Finds names in an expression that mean nothing, also where an example would never get to them. Pure.
 
 CEL takes ``false && anything`` for false, errors included: a slip of the pen behind ``&&`` would stay hidden, and the
 rule would quietly never match.
@@ -75,3 +75,38 @@ def _variable(tree: Node) -> str | None:
             return str(tree.children[0])
         tree = tree.children[0]
     return None
+
+
+def indexed(tree: Node, root: str) -> Iterator[tuple[str, str, str]]:
+    """``root.A.B["KEY"]`` in a parsed expression, as (A, B, KEY), wherever it stands."""
+    if isinstance(tree, Token):
+        return
+    if tree.data == "member_index" and len(tree.children) == 2:
+        path, key = _path(tree.children[0]), _text(tree.children[1])
+        if len(path) == 3 and path[0] == root and key is not None:
+            yield path[1], path[2], key
+    for child in tree.children:
+        yield from indexed(child, root)
+
+
+def _path(tree: Node) -> tuple[str, ...]:
+    """`a.b.c` as its names; empty for anything else."""
+    while isinstance(tree, Tree) and len(tree.children) == 1 and tree.data != "ident":
+        tree = tree.children[0]
+    if isinstance(tree, Token):
+        return ()
+    if tree.data == "ident":
+        return (str(tree.children[0]),)
+    if tree.data != "member_dot":
+        return ()
+    before = _path(tree.children[0])
+    return (*before, str(tree.children[1])) if before else ()
+
+
+def _text(tree: Node) -> str | None:
+    """What an expression says that is nothing but a quoted text."""
+    while isinstance(tree, Tree) and len(tree.children) == 1:
+        tree = tree.children[0]
+    text = str(tree)
+    plain = isinstance(tree, Token) and len(text) > 1 and text[0] in "'\"" and text[-1] == text[0] and "\\" not in text
+    return text[1:-1] if plain else None

@@ -9,7 +9,7 @@ from typing import Any
 import celpy
 from celpy.adapter import json_to_cel
 from celpy.celparser import CELParseError
-from celpy.celtypes import BoolType, DoubleType, IntType, StringType, UintType
+from celpy.celtypes import BoolType
 from celpy.evaluation import CELEvalError
 
 from gateway.cel.names import Node, unknown_names
@@ -18,8 +18,8 @@ from gateway.domain.errors import ConfigurationError
 _TROUBLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # what evaluation lets through
 _PLAIN: tuple[tuple[tuple[type, ...], Callable[[Any], Any]], ...] = (
     ((bool, BoolType), bool),
-    ((DoubleType, IntType, UintType), float),
-    ((StringType,), str),
+    ((float, int), float),
+    ((str,), str),
 )
 
 

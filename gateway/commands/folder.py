@@ -15,7 +15,7 @@ from gateway.domain.ids import AETitle, AssociationId, InputSetId, SeriesUID, Sh
 from gateway.domain.study import Instance, Series, Study
 from gateway.receive.header import read_header
 from gateway.route import selection
-from gateway.route.inputs import NoChoice, choose
+from gateway.route.inputs import NoChoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def choose_series(instances: Sequence[Instance], model: selection.Model, series_
     series = [(study, item) for study in studies for item in study.series]
     if series_uid is not None:
         series = [(study, item) for study, item in series if item.uid == SeriesUID(series_uid)]
-    if model.manifest.inputs and series:
+    if model.joint and series:
         return _several(series, model)
     fitting = [(study, item) for study, item in series if selection.unfit(model, study, item) is None]
     if len(fitting) == 1:
@@ -103,7 +103,7 @@ def _several(series: Sequence[tuple[Study, Series]], model: selection.Model) -> 
     if len(studies) > 1:
         raise InputRefused(f"the folder holds {len(studies)} studies, {model.name} takes one", code="no_series")
     (study,) = studies.values()
-    choice = choose(model.wanted, study, [item for _, item in series])
+    choice = model.choose(study, [item for _, item in series])
     if isinstance(choice, NoChoice):
         raise InputRefused(f"{model.name}: {choice.reason}", code="no_series")
     return Chosen(series=choice.series, flags=choice.flags)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 
 from gateway.admitted import remember_accepted
 from gateway.commands.edit import drop_model, pin_model, set_model
-from gateway.commands.models import find
+from gateway.commands.models import beside, bundles, find
 from gateway.commands.process import process
 from gateway.domain.errors import BundleInvalid, ConfigurationError, HilumError, InputRefused
 from gateway.domain.messages import Outcome
@@ -55,7 +55,8 @@ def add(config: Path, directory: Path, name: str | None) -> str:
     source = resolve_bundle(str(directory), Path.cwd())
     manifest = read_manifest(source)
     check_weights(source, manifest)
-    status = subprocess.call([sys.executable, "-m", "workers.models", "verify", str(source)])
+    known = list(bundles(config).values())
+    status = subprocess.call([sys.executable, "-m", "workers.models", "verify", str(source), *beside(known)])
     if status != 0:
         raise BundleInvalid(f"{manifest.name} is not added: it does not verify")
     settings = read_settings(config)
@@ -70,7 +71,7 @@ def add(config: Path, directory: Path, name: str | None) -> str:
         partial.replace(copy)
     if bundle_digest(copy) != digest:
         raise BundleInvalid(f"{manifest.name} changed while it was copied, or its copy {copy} was changed")
-    _accept(settings.data_dir, copy)
+    _accept(settings.data_dir, copy, known)
     set_model(config, name or manifest.name, str(copy), digest)
     return f"{name or manifest.name}: added, pinned to {digest[:12]}...; rules may run it now"
 
@@ -85,7 +86,7 @@ def sign(directory: Path, key: Path) -> str:
 
 def test(config: Path | None, name: str) -> str:
     """Runs a bundle's acceptance cases on this machine, and remembers that they passed; raises BundleInvalid."""
-    passed, faster = _accept(read_settings(config).data_dir, find(config, name))
+    passed, faster = _accept(read_settings(config).data_dir, find(config, name), bundles(config).values())
     agrees = f"; {faster}" if faster else ""
     return f"{name}: {passed} acceptance cases passed{agrees}" if passed else f"{name} has no acceptance cases"
 
@@ -113,11 +114,13 @@ def remove(config: Path, name: str) -> str:
     return f"{name}: removed"
 
 
-def _accept(data_dir: Path, bundle: Path) -> tuple[int, str]:
+def _accept(data_dir: Path, bundle: Path, known: Iterable[Path]) -> tuple[int, str]:
     """How many cases passed, and what is to be said of a model that was made faster."""
-    manifest = read_manifest(bundle)
+    manifest, there = read_manifest(bundle), tuple(known)
     compared: list[Mapping[str, float]] = []
-    problems = [f"{case.name}: {found}" for case in manifest.acceptance if (found := _problem(bundle, case, compared))]
+    problems = [
+        f"{case.name}: {found}" for case in manifest.acceptance if (found := _problem(bundle, case, compared, there))
+    ]
     if problems:
         raise BundleInvalid(f"{manifest.name} fails on this machine: {'; '.join(problems)}", code="not_accepted")
     if manifest.acceptance:
@@ -134,10 +137,12 @@ def _faster(compared: Sequence[Mapping[str, float]]) -> str:
     return f"made faster, it agrees with itself by {agrees:.4f} at least, and is {speed} x as fast"
 
 
-def _problem(bundle: Path, case: AcceptanceCase, compared: list[Mapping[str, float]]) -> str | None:
+def _problem(
+    bundle: Path, case: AcceptanceCase, compared: list[Mapping[str, float]], known: Iterable[Path]
+) -> str | None:
     with tempfile.TemporaryDirectory() as output:
         try:
-            outcome = process(bundle / case.input, bundle, Path(output), compare=True).outcome
+            outcome = process(bundle / case.input, bundle, Path(output), compare=True, known=known).outcome
         except InputRefused as refusal:
             return None if refusal.code == case.refused else f"refused ({refusal.message})"
         except HilumError as error:

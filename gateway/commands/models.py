@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,12 @@ def show_model(config: Path | None, name: str, as_json: bool) -> None:
 
 def verify_model(config: Path | None, name: str, as_json: bool) -> int:
     """Has the worker's own code check a bundle; returns the exit status."""
-    return _worker_tool("verify", [str(find(config, name))], as_json)
+    return _worker_tool("verify", [str(find(config, name)), *beside(bundles(config).values())], as_json)
+
+
+def beside(known: Iterable[Path]) -> list[str]:
+    """Arguments that tell the worker's code where the parts of a fusion may be."""
+    return [word for path in known for word in ("--beside", str(path))]
 
 
 def fingerprint_model(config: Path | None, name: str, directory: Path) -> int:
@@ -103,7 +108,9 @@ def _row(name: str, path: Path) -> dict[str, Any]:
         "title": manifest.title,
         "takes": "/".join(manifest.input.modality),
         "puts_out": _puts_out(manifest),
-        "ready": "yes" if all((path / each.file).is_file() for each in manifest.weight_files) else "no: run `hilum models prepare`",
+        "ready": "yes"
+        if all((path / each.file).is_file() for each in manifest.weight_files)
+        else "no: run `hilum models prepare`",
     }
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from gateway.commands.console import console
 from gateway.domain.errors import ConfigurationError, InputRefused, MessageInvalid, ModelCrashed
 from gateway.domain.ids import JobId, Sha256
 from gateway.domain.job import Edition, ReportKind
-from gateway.domain.messages import InputFile, JobOrder, Outcome, from_json, to_json
-from gateway.manifest import bundle_digest, check_weights, read_manifest
+from gateway.domain.messages import InputFile, JobOrder, Outcome, PartBundle, from_json, to_json
+from gateway.manifest import Manifest, bundle_digest, check_weights, read_manifest
 
 if TYPE_CHECKING:
     from gateway.commands.folder import Chosen
@@ -50,29 +50,33 @@ def process(
     series_uid: str | None = None,
     progress: Progress = lambda _: None,
     compare: bool = False,
+    known: Iterable[Path] = (),
 ) -> Processed:
     """Runs a model on the series of a folder that fits it; raises HilumError. Nothing is left behind by a failure.
 
-    With ``compare`` a model that was made faster must agree with itself as it was.
+    With ``compare`` a model that was made faster must agree with itself as it was. Parts of a fusion are among the ``known``
+    bundles.
     """
     if not source.is_dir():
         raise ConfigurationError(f"{source} is not a folder")
     if output.exists() and not output.is_dir():
         raise ConfigurationError(f"{output} is not a folder")
-    check_weights(bundle, read_manifest(bundle))
+    manifest = read_manifest(bundle)
+    check_weights(bundle, manifest)
+    parts = _parts(manifest, known)
     with tempfile.TemporaryDirectory(prefix=".hilum-", dir=_existing(output)) as name:
         desk = Path(name).resolve()
-        with _started(bundle, desk) as worker:
+        with _started(bundle, desk, parts) as worker:
             from gateway.commands.folder import choose_series, read_folder
             from gateway.submit.jobkey import job_key
 
             progress("reading headers")
             instances, skipped = read_folder(source)
-            model = _model(bundle)
+            model = _model(bundle, parts)
             chosen = choose_series(instances, model, series_uid)
             series = chosen.reference
             job_id = job_key(series.first.study_uid, series.uid, chosen.input_set, model.digest)
-            order = dataclasses.replace(_order(job_id, bundle, chosen, desk), compare=compare)
+            order = dataclasses.replace(_order(job_id, bundle, chosen, desk), compare=compare, parts=_named(parts))
             outcome = worker.run(order, progress)
             if outcome.status != "complete":
                 raise InputRefused(f"{outcome.reason_code}: {outcome.reason}", code=outcome.reason_code)
@@ -105,11 +109,29 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
-def _model(bundle: Path) -> Model:
+def _parts(manifest: Manifest, known: Iterable[Path]) -> dict[str, Path]:
+    """Where the parts of a fusion are, and that they go together; none of another model."""
+    if manifest.fusion is None:
+        return {}
+    from gateway.fusion import check_parts, find_parts
+
+    parts = {name: path.resolve() for name, path in find_parts(manifest, known).items()}
+    check_parts(manifest, {name: read_manifest(path) for name, path in parts.items()})
+    for path in parts.values():
+        check_weights(path, read_manifest(path))
+    return parts
+
+
+def _named(parts: Mapping[str, Path]) -> tuple[PartBundle, ...]:
+    return tuple(PartBundle(name=name, bundle=str(path)) for name, path in parts.items())
+
+
+def _model(bundle: Path, parts: Mapping[str, Path]) -> Model:
     from gateway.route import selection
 
-    manifest = read_manifest(bundle)
-    return selection.make_model(manifest.name, manifest, Sha256(bundle_digest(bundle)), "input.select of the manifest")
+    manifest, digest = read_manifest(bundle), Sha256(bundle_digest(bundle))
+    model = selection.make_model(manifest.name, manifest, digest, "input.select of the manifest")
+    return selection.with_parts(model, {name: _model(path, {}) for name, path in parts.items()})
 
 
 def _order(job_id: str, bundle: Path, chosen: Chosen, desk: Path) -> JobOrder:
@@ -129,11 +151,11 @@ def _order(job_id: str, bundle: Path, chosen: Chosen, desk: Path) -> JobOrder:
 
 
 @contextmanager
-def _started(bundle: Path, desk: Path) -> Iterator[_Worker]:
+def _started(bundle: Path, desk: Path, parts: Mapping[str, Path]) -> Iterator[_Worker]:
     """A worker's process that does one job as `hilum serve` would; it ends with the block, whatever it is doing."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "workers.run_once", str(bundle.resolve()), str(desk)],
+            [sys.executable, "-m", "workers.run_once", str(bundle.resolve()), str(desk), *map(str, parts.values())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -36,7 +36,15 @@ class InputFile:
     sop_instance_uid: str
     path: str  # absolute path of a Part 10 file
     sha256: str  # of the dataset bytes, without file meta information
-    input: str = ""  # which of several inputs of the manifest it belongs to
+    input: str = ""  # which of several inputs of the manifest it belongs to; `PART/INPUT` of a fusion's part
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartBundle:
+    """Where a part of a fusion is."""
+
+    name: str  # in the fusion
+    bundle: str  # absolute path of its directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,8 @@ class JobOrder:
 
     job_id: str  # result UIDs are derived from it
     bundle: str  # absolute path of the bundle's directory
-    inputs: tuple[InputFile, ...]  # of one series, or one for each input of the manifest; in no particular order
+    inputs: tuple[InputFile, ...]  # of one series, or one for each input of the manifest; in no particular order.
+    # Parts of a fusion may have the same ones
     output_dir: str  # existing empty directory for the result objects
     content_time: float  # seconds since the epoch; content date and time of every result object
     flags: tuple[str, ...] = ()  # what is already known to be unusual about the input
@@ -78,6 +87,7 @@ class JobOrder:
     requested: tuple[RequestedProcedure, ...] = ()  # the EHR's order, where it has told of one
     compare: bool = False  # with the plain network, where the model has been made faster
     on_refusal: str = "envelope"  # of which refusals archive and EHR are told: gateway.domain.refusals
+    parts: tuple[PartBundle, ...] = ()  # of a fusion
     version: int = VERSION
 
 
@@ -142,6 +152,24 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartResult:
+    """What one model of a fusion said, and how far it is from the result."""
+
+    name: str  # in the fusion
+    model: ModelIdentity
+    weight: float = 0.0  # with which it counted; 0 where others were taken, or it is missing
+    missing: str = ""  # why it has not answered
+    measurements: tuple[MeasurementResult, ...] = ()  # its own, of its own segments
+    segments: tuple[SegmentResult, ...] = ()  # its own
+    dice: dict[str, float] = field(default_factory=dict)  # label of each segment of the result -> with its own
+    difference: dict[str, float] = field(
+        default_factory=dict
+    )  # name of each number of the result -> its own minus that
+    provenance: dict[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()  # what is to be known of its images
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explanation:
     """Why a model says what it says: shown as a map, or not shown for a reason."""
 
@@ -177,6 +205,7 @@ class Outcome:
     )  # figures of the images, and `outside`: 0 within the envelope
     provenance: dict[str, str] = field(default_factory=dict)  # what decided the numbers beside images and bundle
     explanations: tuple[Explanation, ...] = ()  # one where the manifest asks for it
+    parts: tuple[PartResult, ...] = ()  # of a fusion, in the order of its manifest
     version: int = VERSION
 
 

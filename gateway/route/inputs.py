@@ -70,9 +70,17 @@ def unfit(wanted: Wanted, study: Study, series: Series) -> str | None:
     return None
 
 
-def choose(wanted: Sequence[Wanted], study: Study, references: Sequence[Series]) -> Choice | NoChoice:
-    """One series for each input; the first input takes one of ``references``, no series stands for two inputs."""
+def choose(
+    wanted: Sequence[Wanted], study: Study, references: Sequence[Series], near: Series | None = None
+) -> Choice | NoChoice:
+    """One series for each input; the first input takes one of ``references``, no series stands for two inputs.
+
+    Of those that fit the first, ``near`` itself goes before others, and its frame of reference before other frames.
+    """
     candidates = [_ranked(wanted[0], study, references)]
+    if near is not None:
+        home = near.first.frame_of_reference_uid
+        candidates[0].sort(key=lambda item: (item.uid != near.uid, item.first.frame_of_reference_uid != home))
     candidates += [_ranked(each, study, study.series) for each in wanted[1:]]
     for each, found in zip(wanted, candidates, strict=True):
         if not found and not each.optional:

@@ -12,6 +12,7 @@ from gateway.domain.study import Series, Study
 from gateway.manifest import Manifest
 from gateway.route.inputs import Choice, NoChoice, Wanted, choose
 from gateway.route.inputs import unfit as unfit_input
+from gateway.route.parts import RoutedPart, choose_for_parts
 from gateway.route.rules import Expression, compile_expression
 
 
@@ -24,6 +25,18 @@ class Model:
     digest: Sha256  # of the bundle
     select: Expression  # the manifest's series selector, compiled
     others: tuple[Expression, ...] = ()  # those of its further inputs
+    parts: tuple[RoutedPart, ...] = ()  # of a fusion
+
+    @property
+    def joint(self) -> bool:
+        """Whether one answer is about several series."""
+        return bool(self.manifest.inputs or self.parts)
+
+    def choose(self, study: Study, references: Sequence[Series]) -> Choice | NoChoice:
+        """The series of a joint answer; the one that results lie on is one of ``references``."""
+        if self.parts:
+            return choose_for_parts(self.wanted, self.parts, study, references)
+        return choose(self.wanted, study, references)
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
@@ -39,6 +52,17 @@ def make_model(name: str, manifest: Manifest, digest: Sha256, where: str) -> Mod
         for item in manifest.series
     )
     return Model(name=ModelName(name), manifest=manifest, digest=digest, select=select, others=tuple(others))
+
+
+def with_parts(model: Model, parts: Mapping[str, Model]) -> Model:
+    """A fusion that knows its parts, given by their names in it."""
+    if model.manifest.fusion is None:
+        return model
+    routed = tuple(
+        RoutedPart(name=part.name, run=part.run, wanted=parts[part.name].wanted, optional=part.missing == "leave_out")
+        for part in model.manifest.fusion.parts
+    )
+    return replace(model, parts=routed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +125,13 @@ def needed(rule: RoutingRule, models: Mapping[ModelName, Model]) -> list[tuple[M
     """The inputs, and their models, that a study is held for."""
     if not rule.require_inputs:
         return []
-    return [(name, each) for name in rule.run for each in models[name].wanted if each.input.missing == "refuse"]
+    return [
+        (name, each)
+        for name in rule.run
+        for wanted in (models[name].wanted, *(part.wanted for part in models[name].parts if not part.optional))
+        for each in wanted
+        if each.input.missing == "refuse"
+    ]
 
 
 def decide(
@@ -151,7 +181,7 @@ def _run(
         done = _apply(rule, following, study, series, add, key, priority)
         if isinstance(done, str):
             return "; instead ".join([*said, done])
-        said.append(f"{following.name} is not run: {done.reason}" if following.manifest.inputs else done.reason)
+        said.append(f"{following.name} is not run: {done.reason}" if following.joint else done.reason)
         following = next((item for item in models.values() if item.manifest.name == done.instead), None)
     return "; ".join(said)
 
@@ -186,8 +216,8 @@ def _apply(
             inputs=tuple(NamedSeries(name=name, series_uid=one.uid) for name, one in choice.series) if choice else (),
         )
 
-    if model.manifest.inputs:
-        choice = choose(model.wanted, study, series)
+    if model.joint:
+        choice = model.choose(study, series)
         if isinstance(choice, NoChoice):
             return choice
         add(draft(choice.series[0][1], joint_input_set(choice.series), choice))

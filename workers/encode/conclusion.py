@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.domain.messages import MeasurementResult
+from gateway.domain.messages import MeasurementResult, SegmentResult
 from gateway.manifest import Manifest
 from workers.encode.findings import detected, lesions_of
 from workers.encode.measure import measure
 from workers.encode.statements import counted, most_certain, said, said_of_each
 from workers.infer.answer import Answer
+from workers.load.masks import Labels, Masks
 from workers.load.places import Finding
 from workers.load.volume import Volume
 
@@ -39,3 +40,18 @@ def conclude(answer: Answer, volume: Volume, manifest: Manifest, job_id: str) ->
         each = said_of_each(answer.each, volume, manifest)
         return Conclusion(measurements=most_certain(each, manifest), each=each)
     return Conclusion(measurements=said(answer.numbers, manifest))
+
+
+def painted(labels: Labels, manifest: Manifest) -> tuple[SegmentResult, ...]:
+    """Each segment of the manifest with how many voxels it has."""
+    masks = Masks(labels)
+    return tuple(
+        SegmentResult(
+            number=spec.number,
+            label=spec.label,
+            category=spec.category.code(),
+            type=spec.type.code(),
+            voxels=masks.total(spec.number),
+        )
+        for spec in manifest.output.segments
+    )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from gateway.domain.errors import ModelOutputInvalid
 from workers.infer.answer import Answer, ask
 from workers.infer.model import Model
@@ -46,11 +44,5 @@ def _agreement(answer: Answer, plain: Answer, segments: int) -> float:
 
 
 def _least_dice(labels: Labels, plain: Labels, segments: int) -> float:
-    """1 for a segment that neither has."""
     one, two = Masks(labels), Masks(plain)
-    least = 1.0
-    for number in range(1, segments + 1):
-        both = int(np.count_nonzero(one.of(number) & two.of(number)))
-        total = one.total(number) + two.total(number)
-        least = min(least, 2 * both / total if total else 1.0)
-    return least
+    return min((one.dice(two, number) for number in range(1, segments + 1)), default=1.0)

@@ -69,6 +69,10 @@ def open_model(bundle: Path, *, calibrated: bool = True) -> Model:
     scripts of a bundle are programs: this must be called inside the sandbox.
     """
     manifest = read_manifest(bundle)
+    if manifest.fusion is not None:
+        raise BundleInvalid(
+            f"{bundle.name} is a fusion of other models, and has no network of its own", code="no_network"
+        )
     scan.check(bundle)
     weights = [_weights(bundle, each) for each in manifest.weight_files]
     digest = bundle_digest(bundle)
@@ -115,13 +119,7 @@ def _open(bundle: Path, manifest: Manifest, digest: str, weights: list[bytes], *
         network = _channels_last(network)
     plain = Model(
         manifest=manifest,
-        identity=ModelIdentity(
-            name=manifest.name,
-            version=manifest.version,
-            digest=digest,
-            device_uid=manifest.device.uid,
-            manufacturer=manifest.device.manufacturer,
-        ),
+        identity=identity_of(manifest, digest),
         network=network,
         members=members,
         preprocess=_without_files(workflow.preprocessing),
@@ -140,6 +138,17 @@ def _faster(plain: Model, wanted: Acceleration) -> Model:
         return replace(plain, network=accelerated(plain.network, wanted, plain.device), plain=plain)
     members = tuple(accelerated(member, wanted, plain.device) for member in plain.members)
     return replace(plain, members=members, plain=plain)
+
+
+def identity_of(manifest: Manifest, digest: str) -> ModelIdentity:
+    """Which build it is."""
+    return ModelIdentity(
+        name=manifest.name,
+        version=manifest.version,
+        digest=digest,
+        device_uid=manifest.device.uid,
+        manufacturer=manifest.device.manufacturer,
+    )
 
 
 def _reference(bundle: Path, manifest: Manifest) -> Fingerprint | None:

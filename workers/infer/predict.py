@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+from monai.transforms.post.dictionary import AsDiscreted
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +27,7 @@ from workers.load.masks import Labels
 from workers.load.volume import Volume
 
 _CODE = re.compile("[a-z][a-z0-9_]{0,31}")
+_HALF, _ROUNDED = 0.5, 1e-3
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -52,6 +55,57 @@ def _infer_everywhere(model: Model, volume: Volume) -> Labels:
     if upright is None:
         return _infer(model, volume)
     return np.ascontiguousarray(upright.back(_infer(model, upright.volume)), np.uint8)
+
+
+Probabilities = NDArray[np.float32]
+"""(segments, slices, rows, columns), each from 0 to 1; what is left to 1 is background's."""
+
+
+def infer_with_probabilities(model: Model, volume: Volume) -> tuple[Labels, Probabilities | None]:
+    """Labels as `infer` gives them, and the probabilities that they were made of, on the same grid.
+
+    None where the bundle does not give any: its postprocessing must bring probabilities back onto the images and decide by
+    `AsDiscreted` afterwards, at the largest or at 0.5. An ensemble that votes has none either.
+    """
+    softer = undecided(model.postprocess)
+    if softer is None or (model.members and model.manifest.ensemble and model.manifest.ensemble.combine != "mean"):
+        return infer(model, volume), None
+    upright = straighten(volume)
+    given, output = volume if upright is None else upright.volume, model.manifest.output
+    with torch.inference_mode():
+        data, batch = prepare(model, given)
+        found = _checked(_output(model, batch), 4)
+        labels = _labels(_finished(model, data, found), given, output)
+        chances = _probabilities(_finished(replace(model, postprocess=softer), data, found), given, output)
+    if upright is not None:
+        labels = np.ascontiguousarray(upright.back(labels), np.uint8)
+        chances = None if chances is None else np.ascontiguousarray(upright.back(chances), np.float32)
+    for values in (labels, chances):
+        if values is not None and volume.outside is not None:
+            values[..., volume.outside] = 0
+    return labels, chances
+
+
+def undecided(postprocess: object) -> Compose | None:
+    """The transforms before the one that decides; None where nothing decides, or not at the largest or at one half."""
+    before: list[Any] = []
+    for each in getattr(postprocess, "transforms", ()):
+        if isinstance(each, AsDiscreted):
+            at = each.threshold[0]
+            return Compose(before) if each.argmax[0] or (at is not None and float(at) == _HALF) else None
+        before.append(each)
+    return None
+
+
+def _probabilities(prediction: Any, volume: Volume, output: Output) -> Probabilities | None:
+    """Of each segment; None for numbers that are no probabilities, or not of the manifest's segments and background."""
+    count, found = len(output.segments), len(prediction)
+    if found not in (count, count + 1):
+        return None
+    values = _on_grid(prediction, volume, found, order=1)[found - count :]
+    if not np.isfinite(values).all() or values.min() < -_ROUNDED or values.max() > 1 + _ROUNDED:
+        return None
+    return np.ascontiguousarray(np.clip(values, 0, 1), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +279,7 @@ def _labels(prediction: Any, volume: Volume, output: Output) -> Labels:
     return np.ascontiguousarray(values if output.overlapping else values[0], np.uint8)
 
 
-def _on_grid(prediction: Any, volume: Volume, channels: int) -> NDArray[np.generic]:
+def _on_grid(prediction: Any, volume: Volume, channels: int, order: int = 0) -> NDArray[np.generic]:
     """(channels, slices, rows, columns) on the volume's grid, wherever the prediction says that it lies."""
     values = np.asarray(prediction.as_tensor() if isinstance(prediction, MetaTensor) else prediction)
     if values.ndim != 4 or len(values) != channels:
@@ -238,7 +292,7 @@ def _on_grid(prediction: Any, volume: Volume, channels: int) -> NDArray[np.gener
     if isinstance(prediction, MetaTensor):
         affine = LPS_TO_RAS @ np.asarray(prediction.affine, np.float64)
     if not same_grid(affine, volume.affine, volume.voxels.shape):
-        return regrid(values, affine, volume.affine, volume.voxels.shape)
+        return regrid(values, affine, volume.affine, volume.voxels.shape, order)
     if values.shape[1:] != volume.voxels.shape:
         raise ModelOutputInvalid(
             f"the model's labels have the shape {_by(values.shape[1:])}, the images {_by(volume.voxels.shape)}",

@@ -9,6 +9,7 @@ import torch
 
 from gateway.domain.ids import digest
 from gateway.domain.messages import JobOrder
+from workers.infer.answer import Answer
 from workers.infer.model import Model
 from workers.load.volume import Volume
 
@@ -38,8 +39,22 @@ def provenance(order: JobOrder, model: Model, volume: Volume) -> dict[str, str]:
         "precision": ", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in model.network.parameters()})),
         "threads": str(torch.get_num_threads()),
         "seed": "" if sampled is None else str(sampled.seed),
-        "python": platform.python_version(),
-        **{name: version(name) for name in _LIBRARIES},
+        **libraries(),
+    }
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what computes."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def uncalibrated(answer: Answer, model: Model) -> dict[str, str]:
+    """What the network said before its calibration; nothing where it has none."""
+    if model.calibration is None:
+        return {}
+    return {
+        "calibration": model.calibration.words,
+        "raw_probabilities": ", ".join(f"{number:.6f}" for number in answer.raw),
     }
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gateway.domain.errors import ModelOutputInvalid
+from workers.load.volume import Volume
 
 _SAME = 0.05  # of a voxel
 
@@ -57,3 +58,31 @@ def regrid(
             for channel in values
         ]
     )
+
+
+def onto(
+    values: NDArray[np.generic], own: Volume, target: Volume, motion: NDArray[np.float64], order: int
+) -> NDArray[np.generic]:
+    """Values (channels, slices, rows, columns) on the slices of one series on those of another, even or not; 0 outside.
+
+    ``motion`` goes from the target's millimetres to those of ``own``; ``order`` 0 is the nearest voxel, 1 linear.
+    """
+    to_own = np.linalg.inv(own.affine) @ motion @ target.affine
+    rows, columns = np.indices(target.voxels.shape[1:]).reshape(2, -1)
+    found = np.zeros((len(values), *target.voxels.shape), values.dtype)
+    for number, level in enumerate(target.levels):
+        at = (to_own @ np.stack([np.full(rows.shape, level), rows, columns, np.ones(rows.shape)]))[:3]
+        at[0] = _slice_numbers(at[0], own.levels)
+        for channel, plane in zip(values, found[:, number], strict=True):
+            plane.reshape(-1)[:] = ndimage.map_coordinates(channel, at, order=order, mode="grid-constant", cval=0)
+    return found
+
+
+def _slice_numbers(levels: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where along the stack, in slices, levels of the affine lie; before the first and after the last one in its last steps."""
+    if len(places) == 1:
+        return levels - places[0]
+    inside = np.interp(levels, places, np.arange(len(places)))
+    before, after = levels - places[0], levels - places[-1]
+    inside = np.where(before < 0, before / (places[1] - places[0]), inside)
+    return np.where(after > 0, len(places) - 1 + after / (places[-1] - places[-2]), inside)

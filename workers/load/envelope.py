@@ -116,6 +116,14 @@ def enforce(volume: Volume, reference: Fingerprint, envelope: Envelope) -> tuple
     return replace(volume, flags=(*volume.flags, *flags)), verdict
 
 
+def within(volume: Volume, reference: Fingerprint | None, envelope: Envelope | None) -> tuple[Volume, dict[str, float]]:
+    """The volume and its figures, with `outside`; raises InputRefused as `enforce` does. No figures without an envelope."""
+    if envelope is None or reference is None:
+        return volume, {}
+    checked, verdict = enforce(volume, reference, envelope)
+    return checked, {**{name: round(value, 6) for name, value in verdict.figures.items()}, "outside": verdict.score}
+
+
 def limits(name: str, reference: Fingerprint, reach: float) -> tuple[float, float]:
     """Between what a figure may lie."""
     if name == "likeness":

@@ -68,6 +68,11 @@ class Masks:
         """Voxels of a segment."""
         return int(self.counts[:, segment].sum())
 
+    def dice(self, other: Masks, segment: int) -> float:
+        """2 |A and B| / (|A| + |B|) of one segment (Dice 1945); 1 where neither has it."""
+        total = self.total(segment) + other.total(segment)
+        return 2 * int(np.count_nonzero(self.of(segment) & other.of(segment))) / total if total else 1.0
+
     @cached_property
     def overlap(self) -> bool:
         """Whether any voxel belongs to two segments."""

@@ -70,11 +70,18 @@ def _absent(item: Input, volume: Volume) -> Companion:
 
 def _brought(volume: Volume, other: Volume, item: Input, settings: Registration) -> tuple[Companion, tuple[str, ...]]:
     """Another series on the volume's grid, and what a reader must know about how it came there."""
-    if (
-        patient_of(volume.first).key() != patient_of(other.first).key()
-        or volume.first.StudyInstanceUID != other.first.StudyInstanceUID
-    ):
-        raise InputRefused("the series are not of one patient and one study", code="mixed_series")
+    found, said = aligned(volume, other, settings)
+    voxels = _onto(volume, even(other), found.motion)
+    return Companion(name=item.name, voxels=voxels, headers=images_of(other), said=told(found, other.first)), said
+
+
+def aligned(volume: Volume, other: Volume, settings: Registration) -> tuple[Alignment, tuple[str, ...]]:
+    """Where another series of the study lies, as seen from the volume, and what a reader must know about how that was found.
+
+    Raises InputRefused (`mixed_series`, `frame_of_reference`, `registration`) where it is of another patient or study, or does
+    not lie on the volume as the settings want it.
+    """
+    check_same_study(volume, other)
     apart = str(volume.first.FrameOfReferenceUID) != str(other.first.FrameOfReferenceUID)
     if apart and settings.method == "never":
         raise InputRefused(
@@ -87,12 +94,21 @@ def _brought(volume: Volume, other: Volume, item: Input, settings: Registration)
     problem = _problem(found, settings)
     if problem and settings.outside == "refuse":
         raise InputRefused(f"not processed: {problem}", code="registration")
-    voxels = _onto(volume, even(other), found.motion)
-    headers = {str(header.SOPInstanceUID): header for header in other.headers if header is not None}
-    companion = Companion(
-        name=item.name, voxels=voxels, headers=tuple(headers.values()), said=_said(found, other.first)
-    )
-    return companion, (*((f"{problem}.",) if problem else ()), *((f"{_moved(found)}.",) if found.registered else ()))
+    return found, (*((f"{problem}.",) if problem else ()), *((f"{_moved(found)}.",) if found.registered else ()))
+
+
+def check_same_study(volume: Volume, other: Volume) -> None:
+    """Raises InputRefused (`mixed_series`) where two series are not of one patient and one study."""
+    if (
+        patient_of(volume.first).key() != patient_of(other.first).key()
+        or volume.first.StudyInstanceUID != other.first.StudyInstanceUID
+    ):
+        raise InputRefused("the series are not of one patient and one study", code="mixed_series")
+
+
+def images_of(volume: Volume) -> tuple[Dataset, ...]:
+    """A header for each instance."""
+    return tuple({str(header.SOPInstanceUID): header for header in volume.headers if header is not None}.values())
 
 
 def _onto(volume: Volume, other: Volume, motion: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -127,7 +143,8 @@ def _moved(found: Alignment) -> str:
     )
 
 
-def _said(found: Alignment, header: Dataset) -> str:
+def told(found: Alignment, header: Dataset) -> str:
+    """For provenance: which series, and how it came to lie where it does."""
     way = "rigid registration" if found.registered else "common frame of reference"
     rows = "; ".join(" ".join(f"{value:.6g}" for value in row) for row in found.motion[:3])
     return f"series {header.SeriesInstanceUID}, {way}, agreement {found.agreement:.4f}, overlap {found.overlap:.4f}, motion {rows}"

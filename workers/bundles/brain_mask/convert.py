@@ -45,7 +45,7 @@ def prepare(bundle: Path = BUNDLE) -> Path:
     Raises ServiceUnavailable where deepbrain 0.1 is not installed or not the one that was examined, BundleInvalid
     where the manifest pins other weights.
     """
-    weights = read_manifest(bundle).weights
+    (weights,) = read_manifest(bundle).weight_files
     data = save(state_dict(_graph()))
     if hashlib.sha256(data).hexdigest() != weights.sha256:
         raise BundleInvalid(f"{bundle.name}: the converted weights are not the ones that hilum.yaml pins")

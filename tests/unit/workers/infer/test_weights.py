@@ -181,7 +181,10 @@ def weighted(tmp_path: Path, combine: str, *weights: float | None) -> Path:
     bundle = bundle_with(tmp_path, "m0.safetensors", level(0.9))
     first = yaml.safe_load((bundle / "hilum.yaml").read_text())["weights"]
     members = [put(bundle, f"m{number}.safetensors", level(value)) for number, value in enumerate((0.5, 0.4), start=1)]
-    each = [one if weight is None else one | {"weight": weight} for one, weight in zip([first, *members], weights, strict=True)]
+    each = [
+        one if weight is None else one | {"weight": weight}
+        for one, weight in zip([first, *members], weights, strict=True)
+    ]
     return edit(bundle, weights=each[0], ensemble={"members": each[1:], "combine": combine})
 
 

@@ -1,0 +1,1 @@
+"""Stage 5c: the answers of several models about one study into one."""
