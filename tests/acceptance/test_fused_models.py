@@ -22,11 +22,9 @@ from tests.support.two_series import BUNDLE
 pytestmark = [pytest.mark.neighbour, pytest.mark.slow]
 
 PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-IDENTIFIABLE: dict[str, Any] = {
+WHOLE_HEAD: dict[str, Any] = {
     "kind": "classification",
-    "findings": [
-        {"name": {"value": "identifiable", "scheme": "99TEST", "meaning": "Identifiable head"}, "threshold": 0.5}
-    ],
+    "findings": [{"name": {"value": "69536005", "scheme": "SCT", "meaning": "Head"}, "threshold": 0.5}],
 }
 
 
@@ -71,12 +69,12 @@ def test_two_networks_outline_one_brain(tmp_path: Path, neighbours: Neighbours) 
 
 
 def test_rules_over_two_models(tmp_path: Path, neighbours: Neighbours) -> None:
-    """A head is identifiable where one network sees a face and another one finds a brain of an adult's size."""
+    """A whole head is there where one network sees a face and another one finds a brain of an adult's size."""
     files = _study(tmp_path / "head", "2.25.20260203")["MPRAGE"]
     fusion = write_fusion(
         tmp_path / "fusion",
         {"face": (builtin("face_check"), {}), "brain": (builtin("brain_mask"), {})},
-        IDENTIFIABLE,
+        WHOLE_HEAD,
         combine="rules",
         rules=['parts.brain.values["Brain Volume"] > 800.0 ? parts.face.findings["Face present"] : 0.0'],
     )
