@@ -16,12 +16,11 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.domain.errors import BundleInvalid, HilumError
-from gateway.fusion import check_parts, find_parts
 from gateway.manifest import Manifest, builtin_bundles, bundle_digest, read_manifest, resolve_bundle
 from workers.libraries import set_up_libraries
 from workers.sandbox.confine import confine
@@ -45,7 +44,7 @@ def verify(bundle: Path, beside: Sequence[Path] = ()) -> dict[str, Any]:
     manifest = read_manifest(bundle)
     set_up_libraries()
     if manifest.fusion is not None:
-        return _verified_fusion(bundle, manifest, find_parts(manifest, beside))
+        return _verified_fusion(bundle, manifest, beside)
     from workers.infer.model import open_model  # here, since it takes seconds
     from workers.infer.scan import scan
 
@@ -61,7 +60,10 @@ def verify(bundle: Path, beside: Sequence[Path] = ()) -> dict[str, Any]:
     }
 
 
-def _verified_fusion(bundle: Path, manifest: Manifest, parts: Mapping[str, Path]) -> dict[str, Any]:
+def _verified_fusion(bundle: Path, manifest: Manifest, beside: Sequence[Path]) -> dict[str, Any]:
+    from gateway.fusion import check_parts, find_parts
+
+    parts = find_parts(manifest, beside)
     check_parts(manifest, {name: read_manifest(path) for name, path in parts.items()})
     from workers.infer.model import open_model
     from workers.infer.predict import undecided

@@ -2,10 +2,10 @@
 
     python -m workers.run_once BUNDLE DESK [PART ...] < order.json
 
-loads the model's libraries at once, then reads a `JobOrder` in one line. Each PART is a bundle of a fusion. DESK is a folder of the caller's: inputs are laid
-out in it, and the result objects are left in DESK/out/JOB_ID. Standard output is that of a model's process (`workers.child`):
-{"stage"} lines, at last {"outcome"} or {"error", "kind"}. Exit status 0 for a complete result, 1 for a refused or failed
-one, 2 for no order.
+loads the model's libraries at once, then reads a `JobOrder` in one line. DESK is a folder of the caller's: inputs are laid
+out in it, and the result objects are left in DESK/out/JOB_ID. Each PART is the bundle of a fusion's part. Standard output is
+that of a model's process (`workers.child`): {"stage"} lines, at last {"outcome"} or {"error", "kind"}. Exit status 0 for a
+complete result, 1 for a refused or failed one, 2 for no order.
 """
 
 from __future__ import annotations

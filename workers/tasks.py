@@ -17,7 +17,6 @@ from workers.encode.refusal import Refusal, encode_refusal
 from workers.explain.explanation import explain
 from workers.explain.sureness import sureness
 from workers.explain.uncertainty import assess, sentences, with_intervals
-from workers.fuse.fused import fuse
 from workers.fuse.model import FusionModel
 from workers.infer.agreement import compare
 from workers.infer.answer import Answer, ask
@@ -97,6 +96,8 @@ def _reference(order: JobOrder, model: Model | FusionModel) -> JobOrder:
 def _complete(order: JobOrder, model: Model | FusionModel, stages: _Stages) -> Outcome:
     """The answer of a network, or of several, measured, written and judged."""
     if isinstance(model, FusionModel):
+        from workers.fuse.fused import fuse  # CEL takes half a second to import, which other models need not wait for
+
         fused = fuse(order, model, stages)
         volume, answer, quality, parts = fused.volume, fused.answer, fused.quality, fused.parts
     else:
