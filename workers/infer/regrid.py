@@ -85,4 +85,5 @@ def _slice_numbers(levels: NDArray[np.float64], places: NDArray[np.float64]) -> 
     inside = np.interp(levels, places, np.arange(len(places)))
     before, after = levels - places[0], levels - places[-1]
     inside = np.where(before < 0, before / (places[1] - places[0]), inside)
-    return np.where(after > 0, len(places) - 1 + after / (places[-1] - places[-2]), inside)
+    found: NDArray[np.float64] = np.where(after > 0, len(places) - 1 + after / (places[-1] - places[-2]), inside)
+    return found
