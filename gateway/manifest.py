@@ -358,21 +358,13 @@ class Manifest(Part):
             raise ValueError("a bundle has `weights` of a network, or a `fusion` of other models")
         if self.fusion is None:
             return self
-        alone = (self.inputs, self.ensemble, self.uncertainty, self.acceleration, self.calibration, self.explanation)
-        if any(alone):
+        own = (self.ensemble, self.uncertainty, self.acceleration, self.training, self.calibration, self.explanation)
+        if self.inputs or any(own):
             raise ValueError("a fusion has one `input`, and nothing that is about a network of its own")
-        output, combine = self.output, self.fusion.combine
-        if output.kind == "detection" or output.scope == "image" or output.overlapping:
-            raise ValueError("a fusion is a segmentation without overlaps, or numbers about a series or a study")
-        if output.kind != "segmentation" and combine in ("vote", "staple"):
-            raise ValueError("numbers are combined by mean or rules: vote and staple are for labels")
-        if output.kind == "regression" and self.fusion.agreement:
-            raise ValueError("`agreement` is for labels and probabilities")
-        asked = len(output.findings) + len(output.values) or 1
-        if combine == "rules" and len(self.fusion.rules) != asked:
-            raise ValueError(
-                f"{asked} rules are needed: one for each finding or value, or one that names the part to take"
-            )
+        output = self.output
+        numbers = len(output.findings) + len(output.values)
+        plain = output.scope != "image" and not output.overlapping
+        self.fusion.check_output(output.kind, numbers, plain=plain)
         return self
 
     @property

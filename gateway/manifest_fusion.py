@@ -46,6 +46,23 @@ class Fusion(Part):
             raise ValueError("`agreement` is for parts that answer the same question, not for combine: rules")
         return self
 
+    def check_output(self, kind: str, numbers: int, *, plain: bool) -> None:
+        """Raises ValueError where an answer of this kind, with so many findings or values, cannot be made of parts.
+
+        Not ``plain`` is one about single images, or whose segments overlap.
+        """
+        if kind == "detection" or not plain:
+            raise ValueError("a fusion is a segmentation without overlaps, or numbers about a series or a study")
+        if numbers and self.combine in ("vote", "staple"):
+            raise ValueError("numbers are combined by mean or rules: vote and staple are for labels")
+        if kind == "regression" and self.agreement:
+            raise ValueError("`agreement` is for labels and probabilities")
+        asked = numbers or 1
+        if self.combine == "rules" and len(self.rules) != asked:
+            raise ValueError(
+                f"{asked} rules are needed: one for each finding or value, or one that names the part to take"
+            )
+
 
 def check_weights(weights: Sequence[float | None], combine: str) -> None:
     """Raises ValueError for weights that some have and some have not, that do not sum to 1, or that nothing asks for."""

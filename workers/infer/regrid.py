@@ -81,7 +81,7 @@ def onto(
 def _slice_numbers(levels: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where along the stack, in slices, levels of the affine lie; before the first and after the last one in its last steps."""
     if len(places) == 1:
-        return levels - places[0]
+        return np.asarray(levels - places[0])
     inside = np.interp(levels, places, np.arange(len(places)))
     before, after = levels - places[0], levels - places[-1]
     inside = np.where(before < 0, before / (places[1] - places[0]), inside)
