@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from workers.sandbox.room import Room
+from workers.scratch import remove
 
 
 def own_folder(scratch: Path) -> Path:
@@ -28,7 +29,7 @@ def own_folder(scratch: Path) -> Path:
     for left in scratch.glob(f"{host}-*"):
         pid = left.name.removeprefix(f"{host}-")
         if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
-            shutil.rmtree(left, ignore_errors=True)
+            remove(left)
     folder = scratch / f"{host}-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -74,8 +75,8 @@ class Desk:
     def tidy(self, job: str) -> None:
         """Takes a job's files away."""
         for part in ("in", "out"):
-            shutil.rmtree(self.folder / part / job, ignore_errors=True)
+            remove(self.folder / part / job)
 
     def clear(self) -> None:
         """Takes everything away."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)

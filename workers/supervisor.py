@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.messages import JobOrder, Outcome, from_json, to_json
 from workers.sandbox.room import Room
+from workers.scratch import clear, nameless, taken, threads
 
 TICK = 1.0
 """Seconds between two calls of `on_wait`."""
@@ -36,6 +38,9 @@ CHILD = (sys.executable, "-P", "-m", "workers.child")
 """The command line of a child; the number of its parent and its room are added."""
 
 _MOMENT = 2.0  # seconds
+_THREADS = 2048  # more than any library starts, far fewer than a machine has room for
+_STAGE = re.compile("[a-z]{1,32}")
+_SAID = 500  # characters of a sentence
 
 ENVIRONMENT = ("PATH", "LANG", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HILUM_TORCH_THREADS")
 ENVIRONMENT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")
@@ -70,6 +75,7 @@ class ModelProcess:
     def start(self) -> None:
         """Starts the child ahead of the first order, so that its libraries are loaded when one comes."""
         if self._process is None:
+            self._empty(None)
             self._process, self._bundle = _start(self._command, self._room), None
 
     def run(self, order: JobOrder, *, timeout: float, on_wait: Callable[[], None] = lambda: None) -> Outcome:
@@ -82,6 +88,7 @@ class ModelProcess:
         deadline = time.monotonic() + timeout
         try:
             process = self._child(order)
+            Path(order.output_dir).mkdir(parents=True, exist_ok=True)
             outcome = self._converse(process, to_json(order).encode() + b"\n", deadline, on_wait)
         except _Late:
             self.close()
@@ -100,12 +107,19 @@ class ModelProcess:
         if process is not None:
             _end(process)
 
+    def _empty(self, order: JobOrder | None) -> None:
+        """What earlier processes have left is none of the next one's business, and takes its room."""
+        output = None if order is None else Path(order.output_dir)
+        if output != self._room.writable:  # of a single job the scratch is the place of its results
+            clear(self._room.writable, keep=output)
+
     def _child(self, order: JobOrder) -> subprocess.Popen[bytes]:
         bundle = (order.bundle, _stamp(Path(order.bundle)))
         if self._process is not None and (self._bundle not in (None, bundle) or not _alive(self._process)):
             self.close()
-        self.start()
-        assert self._process is not None  # noqa: S101
+        if self._process is None:
+            self._empty(order)
+            self._process = _start(self._command, self._room)
         self._bundle = bundle
         self._stage, self._buffer = "start", b""
         return self._process
@@ -131,15 +145,19 @@ class ModelProcess:
                     raise _Late
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + TICK
-                    self._check_scratch()
+                    self._look_after(process)
                     on_wait()
                     # A process that it forked may hold the pipe open after its death.
                     if not _alive(process) and not selector.select(0):
                         raise self._death(process)
 
-    def _check_scratch(self) -> None:
-        if _size(self._room.writable) > self._room.scratch_mib * 2**20:
+    def _look_after(self, process: subprocess.Popen[bytes]) -> None:
+        """Raises ModelDenied where the child takes more room or threads than it may have."""
+        limit = self._room.scratch_mib * 2**20
+        if taken(self._room.writable, limit) + nameless(process.pid, self._room.writable) > limit:
             raise ModelDenied(f"the model filled its scratch of {self._room.scratch_mib} MiB during {self._stage}")
+        if threads(process.pid) > _THREADS:
+            raise ModelDenied(f"the model started more than {_THREADS} threads during {self._stage}")
 
     def _receive(self, process: subprocess.Popen[bytes]) -> Outcome | None:
         """Reads what is there; the outcome, when it is complete. Raises the error the child reports, or its death."""
@@ -160,13 +178,15 @@ class ModelProcess:
         try:
             message: dict[str, Any] = json.loads(line)
             if "stage" in message:
-                self._stage = str(message["stage"])
+                if not _STAGE.fullmatch(message["stage"]):
+                    raise ValueError("no stage")
+                self._stage = message["stage"]
                 self._on_stage(self._stage)
                 return None
             if "outcome" in message:
                 return from_json(Outcome, json.dumps(message["outcome"]))
-            kind, text = _KINDS[message["kind"]], str(message["error"])
-        except (ValueError, KeyError, TypeError):
+            kind, text = _KINDS[message["kind"]], _sentence(str(message["error"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ModelCrashed(f"the model's process said something unknown during {self._stage}") from None
         raise kind(text)
 
@@ -228,13 +248,9 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONHASHSEED": "0"}
 
 
-def _size(folder: Path) -> int:
-    """Bytes that files take there, for real."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # gone in the meantime
-            total += path.lstat().st_blocks * 512
-    return total
+def _sentence(text: str) -> str:
+    """What a child says goes into logs and messages: printable, and not too long."""
+    return "".join(each for each in text[:_SAID] if each.isprintable())
 
 
 def _stamp(bundle: Path) -> object:

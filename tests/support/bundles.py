@@ -24,6 +24,12 @@ or tries to get out:
     reads       /etc/passwd
     fills       writes files until there is no room
     huge        asks for 100 GB at once, privately; `shared` in memory that is shared
+    litters     leaves empty files until there is no room
+    nameless    writes into files without a name
+    buries      nests folders three hundred deep
+    threads     starts threads until it may not
+    nests       answers with JSON ten thousand deep; `babbles` with a stage of many lines
+    usurps      puts a file where its results should be, and dies
 """
 
 from __future__ import annotations
@@ -58,10 +64,19 @@ BEHAVIOURS = {
     "fills": "fill()",
     "huge": "torch.ones(25 * 10**9)",
     "shared": "mmap.mmap(-1, 10**11)",
+    "litters": "litter()",
+    "nameless": "nameless()",
+    "buries": "bury()",
+    "threads": "start_threads()",
+    "nests": "say(b'{\"stage\":' + b'[' * 100_000)",
+    "babbles": 'say(b\'{"stage": "one\\\\ntwo"}\')',
+    "usurps": "usurp()",
 }
 
 _NETWORK = '''"""A network for tests."""
 
+import ctypes
+import fcntl
 import itertools
 import mmap
 import os
@@ -70,13 +85,15 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import torch
 
 SECONDS = {seconds!r}
-MARKER = Path(tempfile.gettempdir()) / "begun"
+SCRATCH = Path(tempfile.gettempdir())
+MARKER = {marker}
 OUTSIDE = Path(__file__).parents[2]
 ESCAPES = {{
     "reads": lambda: open("/etc/passwd").read(),
@@ -94,6 +111,18 @@ ESCAPES = {{
     "shoots its parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
     "shoots everybody": lambda: os.kill(-1, signal.SIGKILL),
     "reads its parent": lambda: open(f"/proc/{{os.getppid()}}/environ").read(),
+    "socket pairs": lambda: socket.socketpair(),
+    "kernel's own sockets": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "outlives its worker": lambda: system_call("prctl", 1, 0),
+    "hides from its worker": lambda: system_call("prctl", 4, 0),
+    "sends signals by files": lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid()),
+    "message queues": lambda: system_call("msgget", 0, 0o1600),
+    "watches others": lambda: system_call("inotify_init1", 0),
+    "holds its parent back": lambda: os.sched_setaffinity(os.getppid(), {{0}}),
+    "changes times": lambda: os.utime(OUTSIDE),
+    "links": lambda: os.symlink("/etc/passwd", SCRATCH / "link"),
+    "pipes with names": lambda: os.mkfifo(SCRATCH / "pipe"),
+    "secret memory": lambda: os.memfd_create("secret"),
     "raises its limit": lambda: resource.setrlimit(resource.RLIMIT_DATA, (-1, -1)),
 }}
 
@@ -108,6 +137,53 @@ def escape():
             pass
     if done or os.system("true") == 0:
         raise RuntimeError(", ".join(done) or "a shell")
+
+
+def system_call(name, *arguments):
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+
+def litter():
+    for number in itertools.count():
+        (SCRATCH / f"empty-{{number}}").touch()
+
+
+def nameless():
+    for _ in range(8):
+        os.write(os.open(SCRATCH, os.O_TMPFILE | os.O_RDWR), bytes(2**24))
+    signal.pause()
+
+
+def bury():
+    os.chdir(SCRATCH)
+    for _ in range(300):
+        os.mkdir("deeper")
+        os.chdir("deeper")
+    signal.pause()
+
+
+def start_threads():
+    threading.stack_size(2**16)
+    while True:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+def say(text):
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, text + b"\\n")
+        except OSError:
+            pass
+    signal.pause()
+
+
+def usurp():
+    for folder in SCRATCH.iterdir():
+        if folder.is_dir():
+            folder.rmdir()
+            folder.touch()
+    os._exit(3)
 
 
 def fill():
@@ -153,7 +229,9 @@ def write_bundle(
     weights = save({"level": np.full(1, 0.5, dtype=np.float32)})
     (directory / "models/model.safetensors").write_bytes(weights)
     (directory / "scripts/__init__.py").touch()
-    source = _NETWORK.format(behaviour=BEHAVIOURS[behaviour], seconds=seconds)
+    # The job's own folder is what another process of the same job finds again.
+    marker = "next(SCRATCH.iterdir()) / 'begun'" if behaviour == "crash_once" else "SCRATCH / 'begun'"
+    source = _NETWORK.format(behaviour=BEHAVIOURS[behaviour], seconds=seconds, marker=marker)
     (directory / "scripts/network.py").write_text(source)
     (directory / "configs/metadata.json").write_text(json.dumps(_metadata()))
     (directory / "configs/inference.json").write_text(json.dumps(_config(behaviour), indent=2))

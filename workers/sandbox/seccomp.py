@@ -20,16 +20,25 @@ _SET_FILTER, _ALL_THREADS = 1, 1
 _CLONE_THREAD = 0x00010000
 _X32 = 0x40000000  # a second table of calls on x86_64
 
-_ABSENT = (319, 279), (425, 425), (426, 426), (427, 427), (435, 435)
-"""memfd_create (memory that no limit counts), io_uring_*, clone3: (x86_64, aarch64)."""
+_ABSENT = (319, 279), (447, 447), (425, 425), (426, 426), (427, 427), (435, 435)
+"""memfd_create, memfd_secret (memory that no limit counts), io_uring_*, clone3: (x86_64, aarch64)."""
 
 _DENIED = (
     (41, 198),  # socket
+    (53, 199),  # socketpair
     (57, None),  # fork
     (58, None),  # vfork
     (59, 221),  # execve
     (322, 281),  # execveat
     (29, 194),  # shmget
+    (64, 190),  # semget
+    (68, 186),  # msgget
+    (240, 180),  # mq_open
+    (206, 0),  # io_setup
+    (253, None),  # inotify_init: Landlock does not hide what happens in other folders
+    (294, 26),  # inotify_init1
+    (300, 262),  # fanotify_init
+    (103, 116),  # syslog
     (101, 117),  # ptrace
     (310, 270),  # process_vm_readv
     (311, 271),  # process_vm_writev
@@ -74,16 +83,30 @@ _DENIED = (
     (188, 5),  # setxattr
     (189, 6),  # lsetxattr
     (190, 7),  # fsetxattr
+    (463, 463),  # setxattrat
+    (197, 14),  # removexattr
+    (198, 15),  # lremovexattr
+    (199, 16),  # fremovexattr
+    (466, 466),  # removexattrat
+    (132, None),  # utime: nor times of files
+    (235, None),  # utimes
+    (261, None),  # futimesat
+    (280, 88),  # utimensat
+    (144, 119),  # sched_setscheduler
+    (142, 118),  # sched_setparam
+    (314, 274),  # sched_setattr
     (141, 140),  # setpriority
     (251, 30),  # ioprio_set
 )
 _CLONE = (56, 220)
 _TO_ITSELF = (62, 129), (234, 131)  # kill, tgkill
-_LIMITS = (302, 261)  # prlimit64; 0 is the caller
+_OF_ITSELF = (302, 261), (203, 122)  # prlimit64, sched_setaffinity; 0 is the caller
+_FCNTL, _OF_FCNTL = (72, 25), (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: any signal to anybody
+_PRCTL, _OF_PRCTL = (157, 167), (1, 4)  # PR_SET_PDEATHSIG, PR_SET_DUMPABLE: to outlive its worker, to hide from it
 
 # classic BPF: linux/filter.h, linux/bpf_common.h
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+_NUMBER, _ARCH, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24  # offsets in struct seccomp_data
 _ALLOW, _FAIL, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
 
@@ -114,7 +137,10 @@ def _program() -> list[tuple[int, int, int, int]]:
     program += _only_if(_CLONE[column], (_ANY_BIT, _CLONE_THREAD))
     for numbers in _TO_ITSELF:
         program += _only_if(numbers[column], (_EQUAL, os.getpid()))
-    program += _only_if(_LIMITS[column], (_EQUAL, 0))
+    for numbers in _OF_ITSELF:
+        program += _only_if(numbers[column], (_EQUAL, 0))
+    program += _unless(_FCNTL[column], _SECOND_ARGUMENT, _OF_FCNTL)
+    program += _unless(_PRCTL[column], _FIRST_ARGUMENT, _OF_PRCTL)
     return [*program, (_RETURN, 0, 0, _ALLOW)]
 
 
@@ -127,3 +153,9 @@ def _only_if(number: int, condition: tuple[int, int]) -> list[tuple[int, int, in
         (_RETURN, 0, 0, _ALLOW),
         (_RETURN, 0, 0, _FAIL | errno.EPERM),
     ]
+
+
+def _unless(number: int, argument: int, values: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """The call fails with EPERM where its argument is one of the values, and else is allowed."""
+    refused = [step for value in values for step in ((_EQUAL, 0, 1, value), (_RETURN, 0, 0, _FAIL | errno.EPERM))]
+    return [(_EQUAL, 0, 2 + len(refused), number), (_LOAD, 0, 0, argument), *refused, (_RETURN, 0, 0, _ALLOW)]

@@ -44,3 +44,22 @@ def test_desks_of_dead_workers_of_this_machine_are_cleared(tmp_path: Path) -> No
         (folder / "in").mkdir(parents=True)
     assert own_folder(tmp_path).is_dir()
     assert [folder.exists() for folder in names.values()] == [False, True, True]
+
+
+def test_whatever_a_model_has_made_of_its_folder_is_taken_away(tmp_path: Path) -> None:
+    """A file in its place; folders deeper than any path may be long; one that is closed to everybody."""
+    desk = Desk.lay_out(tmp_path / "work" / "1")
+    folder = desk.output("job")
+    folder.rmdir()
+    folder.write_text("no folder")
+    assert list(desk.output("job").iterdir()) == []
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("deeper", dir_fd=here)
+        inner = os.open("deeper", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    (folder / "closed").mkdir(mode=0)
+    desk.tidy("job")
+    assert not folder.exists()
