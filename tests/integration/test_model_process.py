@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,21 @@ def test_a_model_without_bounds_meets_the_limit_of_its_manifest(process: ModelPr
     """It is told from a crash, and the machine's memory is not touched."""
     with pytest.raises(ModelOutOfMemory, match="ran out of memory during infer"):
         process.run(order(tmp_path, "oom", memory_mib=512), timeout=120)
+
+
+def test_windows_are_as_many_as_the_limit_takes(process: ModelProcess, tmp_path: Path) -> None:
+    """Eight at once would need twice the limit: fewer are taken before any has failed, and the provenance says so."""
+    made = order(tmp_path, "threshold", memory_mib=1024)
+    bundle = Path(made.bundle)
+    script, file = bundle / "scripts/network.py", bundle / "configs/inference.json"
+    script.write_text(
+        script.read_text().replace("pass\n", "image = image.repeat(1, 512, 1, 1, 1).mean(1, keepdim=True)\n")
+    )
+    inferer = {"_target_": "SlidingWindowInferer", "roi_size": [64, 64, 64], "sw_batch_size": 8}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"inferer": inferer}))
+    outcome = process.run(made, timeout=120)
+    assert [segment.voxels for segment in outcome.segments] == [144]
+    assert re.fullmatch("window batch [12] by free memory", outcome.provenance["memory"])
 
 
 def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import math
 import resource
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from monai.inferers.inferer import Inferer
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from gateway.domain.errors import BundleInvalid
 from gateway.manifest import Manifest
+from workers.memory import MIB, free_mib
 
 _SHARE = 0.8  # of free memory that windows may take: libraries need some that no tensor shows
 
@@ -71,13 +72,11 @@ def free_bytes(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type != "cpu":
         return None
-    try:
-        machine = _kibibytes("/proc/meminfo", "MemAvailable:")
-        used = _kibibytes("/proc/self/status", "VmData:")
-    except (OSError, StopIteration, ValueError):
-        return None
+    machine = free_mib() * MIB
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    return machine if limit == resource.RLIM_INFINITY else max(0, min(machine, limit - used))
+    if limit == resource.RLIM_INFINITY:
+        return machine
+    return max(0, min(machine, limit - int(psutil.Process().memory_info().data)))
 
 
 def window_bytes(network: nn.Module, shape: tuple[int, ...], kind: torch.dtype) -> tuple[int, int] | None:
@@ -128,11 +127,6 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _without_values(weights: Tensor) -> Tensor:
     there = weights.detach().to("meta")
     return nn.Parameter(there, requires_grad=False) if isinstance(weights, nn.Parameter) else there
-
-
-def _kibibytes(file: str, name: str) -> int:
-    lines = Path(file).read_text(encoding="ascii").splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
 
 
 def _by_instance(network: nn.Module) -> bool:
