@@ -7,7 +7,7 @@ each of ten thousand frames would take longer than the model.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataelem import RawDataElement
@@ -63,8 +63,10 @@ def shallow(dataset: Dataset) -> list[BaseTag]:
 
 
 def _per_frame(source: Source, frames: Sequence[Frame], slices: Sequence[int], derivation: Code) -> bytes:
-    sources = {index: _encode(_derivation(source, index, derivation)) for index in slices}
-    places = {index: _encode(_position(source, index)) for index in slices}
+    purpose = _encode(concept_item(codes.DCM.SourceImageForImageProcessingOperation))
+    code = _encode(concept_item(derivation))
+    sources = {index: _derivation(source, index, purpose, code) for index in slices}
+    places = {index: _position(source, index) for index in slices}
     rank = {index: number for number, index in enumerate(slices, start=1)}
     parts = []
     for frame in frames:
@@ -78,33 +80,24 @@ def _per_frame(source: Source, frames: Sequence[Frame], slices: Sequence[int], d
     return b"".join(parts)
 
 
-def _derivation(source: Source, index: int, derivation: Code) -> Dataset:
-    image = source.reference_of(index)
-    target = Dataset()
-    target.ReferencedSOPClassUID = image.SOPClassUID
-    target.ReferencedSOPInstanceUID = image.SOPInstanceUID
-    if (number := source.volume.frame_number(index)) is not None:
-        target.ReferencedFrameNumber = number
-    target.SpatialLocationsPreserved = "YES"
-    target.PurposeOfReferenceCodeSequence = [concept_item(codes.DCM.SourceImageForImageProcessingOperation)]
-    item = Dataset()
-    item.SourceImageSequence = [target]
-    item.DerivationCodeSequence = [concept_item(derivation)]
-    group = Dataset()
-    group.DerivationImageSequence = [item]
-    return group
+def _derivation(source: Source, index: int, purpose: bytes, code: bytes) -> bytes:
+    """Derivation Image Sequence (PS3.3 C.7.6.16.2.6): the one image that a frame is of."""
+    image, number = source.reference_of(index), source.volume.frame_number(index)
+    target = _uid(0x0008, 0x1150, image.SOPClassUID) + _uid(0x0008, 0x1155, image.SOPInstanceUID)
+    if number is not None:
+        target += _element(0x0008, 0x1160, b"IS", _even(str(number).encode(), b" "))
+    target += _element(0x0028, 0x135A, b"CS", b"YES ") + _sequence(0x0040, 0xA170, purpose)
+    return _sequence(0x0008, 0x9124, _sequence(0x0008, 0x2112, target) + _sequence(0x0008, 0x9215, code))
 
 
-def _position(source: Source, index: int) -> Dataset:
-    place, reference = Dataset(), source.reference_of(index)
-    place.ImagePositionPatient = reference.ImagePositionPatient
-    group = Dataset()
-    group.PlanePositionSequence = [place]
-    if source.thick_and_thin:
-        measures = Dataset()
-        measures.SliceThickness, measures.PixelSpacing = reference.SliceThickness, reference.PixelSpacing
-        group.PixelMeasuresSequence = [measures]
-    return group
+def _position(source: Source, index: int) -> bytes:
+    """Plane Position Sequence (PS3.3 C.7.6.16.2.3), and Pixel Measures Sequence (C.7.6.16.2.1) where slices differ in theirs."""
+    reference = source.reference_of(index)
+    place = _sequence(0x0020, 0x9113, _decimals(0x0020, 0x0032, reference.ImagePositionPatient))
+    if not source.thick_and_thin:
+        return place
+    thickness, spacing = [reference.SliceThickness], reference.PixelSpacing
+    return place + _sequence(0x0028, 0x9110, _decimals(0x0018, 0x0050, thickness) + _decimals(0x0028, 0x0030, spacing))
 
 
 def _forget_spacing(result: Dataset, source: Source) -> None:
@@ -138,6 +131,18 @@ def _encode(dataset: Dataset) -> bytes:
 
 def _element(group: int, element: int, representation: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", group, element, representation, len(value)) + value
+
+
+def _uid(group: int, element: int, value: str) -> bytes:
+    return _element(group, element, b"UI", _even(value.encode(), b"\0"))
+
+
+def _decimals(group: int, element: int, values: Iterable[object]) -> bytes:
+    return _element(group, element, b"DS", _even("\\".join(map(str, values)).encode(), b" "))
+
+
+def _even(value: bytes, padding: bytes) -> bytes:
+    return value + padding * (len(value) % 2)
 
 
 def _sequence(group: int, element: int, item: bytes) -> bytes:

@@ -61,6 +61,8 @@ Group = (
 
 _CONDITIONS = ("device", "precision", "seed")
 
+_LIBRARY_PLACE = -2  # before measurements and evaluations
+
 _CONTAINS, _MODIFIES = RelationshipTypeValues.CONTAINS, RelationshipTypeValues.HAS_CONCEPT_MOD
 _LANGUAGE = CodedConcept("en-US", "RFC5646", "English (United States)")  # as highdicom's own
 
@@ -80,7 +82,7 @@ def build_report(
     ``also`` are instances of the same study that groups refer to, beside the images; ``evaluations`` are what is said in
     codes of the whole.
     """
-    return Comprehensive3DSR(
+    report = Comprehensive3DSR(
         evidence=[*source.images, *also],
         content=_content(source, groups, evaluations),
         series_instance_uid=source.uid(role, "series"),
@@ -94,6 +96,9 @@ def build_report(
         requested_procedures=referenced_requests(source),
         **general_equipment(source),
     )
+    # Not before: highdicom copies all content, and looks through it for images that are not among the evidence.
+    report.ContentSequence.insert(_LIBRARY_PLACE, _image_library(source))
+    return report
 
 
 def observer(source: Origin) -> ObserverContext:
@@ -185,7 +190,10 @@ def numeric(name: Code, value: float, unit: Code, **arguments: Any) -> Measureme
 
 
 def _content(source: Origin, groups: Sequence[Group], evaluations: Sequence[CodeContentItem]) -> ContainerContentItem:
-    """The root of TID 1500. highdicom's own wants at least one group, and has no room for evaluations of the whole."""
+    """The root of TID 1500, but for its image library.
+
+    highdicom's own wants at least one group, and has no room for evaluations of the whole.
+    """
     root = ContainerContentItem(name=REPORT, template_id="1500")
     root.ContentSequence = ContentSequence(
         [
@@ -195,7 +203,6 @@ def _content(source: Origin, groups: Sequence[Group], evaluations: Sequence[Code
                 CodeContentItem(name=codes.DCM.ProcedureReported, value=procedure, relationship_type=_MODIFIES)
                 for procedure in _procedures(source)
             ),
-            _image_library(source),
             _measurements(groups),
             _evaluations(source, evaluations),
         ]

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import chain
 
 import numpy as np
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
@@ -147,7 +148,7 @@ class Source(Origin):
     def beside(self) -> tuple[tuple[Dataset, ...], ...]:
         """References, once for each instance."""
         return tuple(
-            tuple(_reference(header, self.volume.spacing[0]) for header in companion.headers)
+            tuple(_reference(header, _common(header, self.volume.spacing[0])) for header in companion.headers)
             for companion in self.volume.companions
             if companion.headers
         )
@@ -155,16 +156,16 @@ class Source(Origin):
     @cached_property
     def references(self) -> tuple[Dataset, ...]:
         """For each real slice what result objects need to know of it, and no more; orientation and spacing are the first's."""
-        headers = (self.volume.headers[index] for index in self.real_slices)
-        found = [_reference(header, self.volume.spacing[0]) for header in headers if header is not None]
-        for reference in found:  # scanners may round each image's own; an object has one for all of its frames
-            reference.ImageOrientationPatient = found[0].ImageOrientationPatient
-            reference.PixelSpacing = found[0].PixelSpacing
-            if not self.volume.places:
-                reference.SliceThickness = found[0].SliceThickness
-        return tuple(found)
+        headers = [header for header in self.volume.headers if header is not None]
+        between = self.volume.spacing[0]
+        # Scanners may round each image's own; an object has one for all of its frames.
+        common = _common(self.first, between)
+        found = tuple(_reference(header, common) for header in headers)
+        for header, reference in zip(headers, found, strict=True) if self.volume.places else ():
+            reference["SliceThickness"] = DataElement("SliceThickness", "DS", _decimal(_thickness(header) or between))
+        return found
 
-    @property
+    @cached_property
     def thick_and_thin(self) -> bool:
         """Whether slices of an uneven stack say that they have more than one thickness, so that frames have to say theirs."""
         return len({str(reference.SliceThickness) for reference in self.references}) > 1
@@ -207,32 +208,40 @@ class Source(Origin):
         return (*found, *(f"Nothing found: {label}." for label in absent))
 
 
-def _reference(header: Dataset, between: float) -> Dataset:
-    """The slice as highdicom is shown it: identity and geometry only.
-
-    Patient and study attributes are left empty here and copied from the source afterwards, so that no odd value of theirs
-    is parsed, corrected or refused on the way.
-    """
+def _reference(header: Dataset, common: Dataset) -> Dataset:
+    """The slice as highdicom is shown it: identity and geometry only, orientation and spacing as in ``common``."""
     if not header.get("FrameOfReferenceUID"):
         raise InputRefused(
             "the images have no Frame of Reference UID, so no result can be placed on them", code="no_frame"
         )
     reference = Dataset()
+    reference.update(common)
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         setattr(reference, keyword, str(header[keyword].value))
-    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
-        setattr(reference, keyword, "")
-    reference.StudyDate = reference.StudyTime = None
     reference.Modality = str(header.get("Modality") or "OT")
     reference.PositionReferenceIndicator = str(header.get("PositionReferenceIndicator") or "")
     reference.Rows, reference.Columns = int(header.Rows), int(header.Columns)
-    for keyword in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"):
-        setattr(reference, keyword, [_decimal(value) for value in header[keyword].value])
-    reference.SliceThickness = _decimal(_thickness(header) or between)
-    reference.SpacingBetweenSlices = _decimal(between)  # as measured; the header's own is often a gap or wrong
+    reference.ImagePositionPatient = [_decimal(value) for value in header.ImagePositionPatient]
     if header.get("LossyImageCompression") == "01":
         reference.LossyImageCompression = "01"
     return reference
+
+
+def _common(header: Dataset, between: float) -> Dataset:
+    """What slices share; references hold the same elements.
+
+    Patient and study attributes are left empty here and copied from the source afterwards, so that no odd value of theirs
+    is parsed, corrected or refused on the way.
+    """
+    common = Dataset()
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+        setattr(common, keyword, "")
+    common.StudyDate = common.StudyTime = None
+    for keyword in ("ImageOrientationPatient", "PixelSpacing"):
+        setattr(common, keyword, [_decimal(value) for value in header[keyword].value])
+    common.SliceThickness = _decimal(_thickness(header) or between)
+    common.SpacingBetweenSlices = _decimal(between)  # as measured; the header's own is often a gap or wrong
+    return common
 
 
 def _thickness(header: Dataset) -> float:

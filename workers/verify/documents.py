@@ -7,7 +7,7 @@ import re
 
 from pydicom.dataset import Dataset
 
-from workers.verify.evidence import Evidence, Result, code_of, referenced
+from workers.verify.evidence import Evidence, Result, code_of, elements, referenced
 
 _OF_INTEREST = ("113000", "DCM")
 _TEXT = {"LO", "LT", "SH", "ST", "UC", "UT"}
@@ -69,8 +69,8 @@ def check_index(result: Result, evidence: Evidence, siblings: dict[str, str]) ->
 def check_no_patient_text(result: Result, evidence: Evidence) -> None:
     """Descriptions, labels and comments are about the result. Whose it is stands in the patient's own attributes."""
     identifier, family, given = _identity(evidence.volume.first)
-    for element in result.dataset.iterall():
-        if element.VR not in _TEXT or element.tag.group == _IDENTITY_GROUP or element.keyword in _STUDY:
+    for element in elements(result.dataset, _TEXT):
+        if element.tag.group == _IDENTITY_GROUP or element.keyword in _STUDY:
             continue
         said = str(element.value or "").casefold()
         words = set(_WORD.findall(said))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
@@ -47,6 +48,7 @@ SOP_CLASSES = {
     roles.PDF: EncapsulatedPDFStorage,
     roles.KO: KeyObjectSelectionDocumentStorage,
 }
+_UNSAID = (None, "UN")  # pydicom looks it up
 COMPRESSED = {roles.SEG_LABELMAP: RLELossless}
 
 
@@ -171,10 +173,23 @@ def code_of(dataset: Dataset, keyword: str) -> tuple[str, str]:
     return "", ""
 
 
-def referenced(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    """SOP class and instance of every item, at any depth, that refers to an instance."""
-    for element in dataset.iterall():
+def elements(dataset: Dataset, representations: Collection[str]) -> Iterator[DataElement]:
+    """All elements of these value representations, at any depth; no other is parsed."""
+    for tag in sorted(dataset.keys()):
+        said = dataset.get_item(tag).VR
+        if said not in (*representations, "SQ", *_UNSAID):
+            continue
+        element = dataset[tag]
+        if element.VR in representations:
+            yield element
         if element.VR == "SQ":
             for item in element.value:
-                if "ReferencedSOPInstanceUID" in item:
-                    yield str(item.get("ReferencedSOPClassUID", "")), str(item.ReferencedSOPInstanceUID)
+                yield from elements(item, representations)
+
+
+def referenced(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """SOP class and instance of every item, at any depth, that refers to an instance."""
+    for element in elements(dataset, ("SQ",)):
+        for item in element.value:
+            if "ReferencedSOPInstanceUID" in item:
+                yield str(item.get("ReferencedSOPClassUID", "")), str(item.ReferencedSOPInstanceUID)

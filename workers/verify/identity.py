@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from workers.verify.evidence import Evidence, Result, code_of
+from workers.verify.evidence import Evidence, Result, code_of, elements
 
 PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 STUDY = (
@@ -35,7 +35,7 @@ def check_patient_and_study(result: Result, evidence: Evidence) -> None:
 
 def check_character_set(result: Result, evidence: Evidence) -> None:
     """Names that are not ASCII are in ISO_IR 192 (PS3.5 6.1.2.3), or undeclared just as in the images."""
-    names = [str(e.value) for e in result.dataset.iterall() if e.VR == "PN" and e.value]
+    names = [str(element.value) for element in elements(result.dataset, ("PN",)) if element.value]
     if all(name.isascii() for name in names):
         return
     declared = result.dataset.get("SpecificCharacterSet") or ""
