@@ -555,6 +555,15 @@ def test_without_or_with_a_strange_certificate(make: Make, authority: Authority)
     assert _calls(site, "ANY", authority.client("stranger")) == "aborted"
 
 
+def test_with_a_certificate_that_has_expired(make: Make, authority: Authority) -> None:
+    """Of the right authority and bound to the right title, but its time is over: no association; others still have theirs."""
+    bound = [{"ae_title": name.upper(), "host": "127.0.0.1", "certificate_name": name} for name in ("expired", "ct1")]
+    site = make(tls=authority.server_settings(), peers=bound)
+    assert _calls(site, "EXPIRED", authority.client("expired")) == "aborted"
+    assert _calls(site, "CT1", authority.client("ct1")) == "accepted"
+    wait(lambda: not associations())
+
+
 def test_a_handshake_that_never_ends(make: Make, authority: Authority) -> None:
     """It is cut by its deadline."""
     site = make(tls=authority.server_settings(), idle_timeout=0.5)

@@ -33,14 +33,14 @@ def make_certificate(directory: Path, address: str = "127.0.0.1") -> Certificate
 
 
 class Authority:
-    """An authority, a server and two clients it vouches for, and a stranger who vouches for itself."""
+    """An authority, a server and two clients it vouches for, one it vouched for until yesterday, and a stranger."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._run("req", "-x509", *self._key("ca"), "-out", "ca.pem", "-days", "1", "-subj", "/CN=authority")
-        for name in ("server", "ct1", "ct2"):
+        for name, days in (("server", "1"), ("ct1", "1"), ("ct2", "1"), ("expired", "-1")):
             self._run("req", *self._key(name), "-out", f"{name}.csr", "-subj", f"/O=Hospital/CN={name}")
-            signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1", "-out", f"{name}.pem")
+            signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days, "-out", f"{name}.pem")
             self._run("x509", "-req", "-in", f"{name}.csr", *signed)
         self._run("req", "-x509", *self._key("stranger"), "-out", "stranger.pem", "-days", "1", "-subj", "/CN=ct1")
 
