@@ -1,4 +1,4 @@
-"""Receiving by C-STORE: Hilum beside DCMTK's storescp and Orthanc, the same files from the same senders in one run.
+"""Receiving: Hilum beside DCMTK's storescp and Orthanc, the same files from the same senders in one run.
 
 `make bench-receive`, or `python -m tests.benchmarks.receive [--quick] [--only PART ...]`. Prints the tables of
 docs/benchmarks.md on stdout, and how far it is on stderr.
@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks import lost
+from tests.benchmarks import first_job, lost, stow
 from tests.benchmarks.receivers import FAST, RECEIVERS, Receiver, progress
 from tests.benchmarks.sender import Item, Sending, read_item
+from tests.benchmarks.watch import Watch
 from tests.support.series import axial, write_series
 
 CALLED = "HILUM"
@@ -62,6 +63,9 @@ def main() -> None:
         "dcmsend": lambda folder, quick: _dcmsend_table(folder, Work("CT, 512 KB", 60 if quick else 300, 512)),
         "large": lambda folder, quick: _large(folder, 256 if quick else 2048),
         "associations": lambda folder, _quick: _associations(folder),
+        "stow": lambda folder, quick: _stow(folder, Work("CT, 512 KB", 60 if quick else 300, 512), quick),
+        "stow-large": lambda folder, quick: stow.large(folder, 256 if quick else 2048),
+        "start": lambda folder, quick: first_job.table(folder, rounds=3 if quick else 10),
         "lost": lambda folder, quick: lost.tables(folder, rounds=1 if quick else 3),
     }
     parser = argparse.ArgumentParser(description="Receiving beside DCMTK and Orthanc.")
@@ -82,6 +86,10 @@ def _speed(folder: Path, work: Work, quick: bool) -> None:
 
 def _dcmsend_table(folder: Path, work: Work) -> None:
     _table(folder, work, 1, "dcmsend", rounds=2)
+
+
+def _stow(folder: Path, work: Work, quick: bool) -> None:
+    stow.speed(folder, _files(folder / f"{work.rows}-{work.instances}", work), work.megabytes, rounds=1 if quick else 3)
 
 
 def _table(folder: Path, work: Work, senders: int, program: str, rounds: int) -> None:
@@ -118,7 +126,7 @@ def _measure(folder: Path, kind: type[Receiver], files: list[Path], senders: int
         receiver.start()
         try:
             os.sync()  # what earlier work has left to the disk is nobody's to wait for
-            with _Watch(receiver) as watch:
+            with Watch(receiver) as watch:
                 if program == "dcmsend":
                     seconds, answers = _dcmsend(receiver.port, files[0].parent), [0.0]
                 else:
@@ -126,30 +134,6 @@ def _measure(folder: Path, kind: type[Receiver], files: list[Path], senders: int
         finally:
             receiver.stop()
     return Figures(seconds, sorted(answers)[int(0.95 * len(answers))], watch.cpu, watch.memory)
-
-
-class _Watch:
-    """Processor time and the most memory of a receiver while something is done."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver, self._over = receiver, threading.Event()
-        self.idle = self.memory = receiver.memory()
-        self.cpu = 0.0
-
-    def __enter__(self) -> _Watch:
-        self._cpu = self._receiver.cpu()
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.cpu = self._receiver.cpu() - self._cpu
-
-    def _look(self) -> None:
-        while not self._over.wait(0.05):
-            self.memory = max(self.memory, self._receiver.memory())
 
 
 def _send(port: int, files: list[Path], senders: int) -> tuple[float, list[float]]:
@@ -193,7 +177,7 @@ def _large(folder: Path, megabytes: int) -> None:
             receiver = kind(Path(name))
             receiver.start()
             try:
-                with _Watch(receiver) as watch:
+                with Watch(receiver) as watch:
                     started = time.perf_counter()
                     _send_large(receiver.port, megabytes)
                     seconds = time.perf_counter() - started
@@ -238,7 +222,7 @@ def _associations(folder: Path) -> None:
             receiver = kind(Path(name))
             receiver.start()
             try:
-                with _Watch(receiver) as watch:
+                with Watch(receiver) as watch:
                     seconds, everything = _send_together(receiver, items)
             finally:
                 receiver.stop()

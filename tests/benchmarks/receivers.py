@@ -93,7 +93,9 @@ class Hilum(Receiver):
         data, config = self.folder / "data", self.folder / "hilum.yaml"
         dicom = {"port": self.port, "durability": self.durability, "processes": self.processes}
         dicom |= {"refuse_new_below": 0.0, "refuse_all_below": 0.0}
-        config.write_text(yaml.safe_dump({"data_dir": str(data), "dicom": dicom}), encoding="utf-8")
+        self.http_port = free_port()
+        settings = {"data_dir": str(data), "dicom": dicom, "http": {"port": self.http_port}}
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         (data / STATUS_FILE).unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as output:
             command = [sys.executable, "-m", "gateway.cli", "gateway", "--config", str(config)]
@@ -122,6 +124,22 @@ class HilumOs(Hilum):
     """The same without waiting for the disk."""
 
     name, durability = "Hilum, durability: os", "os"
+
+
+class HilumWeb(Hilum):
+    """With its web process, which takes STOW-RS."""
+
+    with_children = True
+
+    def start(self) -> None:
+        super().start()
+        self.dicomweb = f"http://127.0.0.1:{self.http_port}/dicom-web"
+        _wait(lambda: _answers(f"http://127.0.0.1:{self.http_port}/healthz"))
+
+    def cpu(self) -> float:
+        """Of the children too, which are alive, so that nobody has waited for them."""
+        everyone = [self.process, *self.process.children(recursive=True)]
+        return sum(float(sum(one.cpu_times()[:2])) for one in everyone)
 
 
 class HilumTwo(Hilum):
@@ -178,6 +196,7 @@ class Orthanc(Receiver):
         self._orthanc = DemoOrthanc(self.folder, 1)
         self._orthanc.start()
         self.port = self._orthanc.dicom_port
+        self.dicomweb = f"{self._orthanc.url}/dicom-web"
         assert self._orthanc._process is not None
         self._own = psutil.Process(self._orthanc._process.pid)
 
@@ -225,6 +244,12 @@ def _rss(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
+
+
+def _answers(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own
+        return True
+    return False
 
 
 def _wait(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -19,7 +19,7 @@ from dicomweb_client.api import DICOMwebClient
 
 from gateway.domain.ids import InstanceUID
 from gateway.web import server
-from tests.support.certificates import Certificate, make_certificate
+from tests.support.certificates import Authority, Certificate, make_certificate
 from tests.support.node import descriptors
 from tests.support.received import SERIES, STUDY
 from tests.support.web import BOUNDARY, RELATED, WebSite, image, part10, read, wait, web_site
@@ -105,6 +105,22 @@ def test_suites_of_bcp_195(secure: WebSite, options: tuple[str, ...], good: bool
     asked = _GET + b"Connection: close\r\n\r\n"
     done = subprocess.run(command, input=asked, capture_output=True, timeout=30, check=False)
     assert (b"HTTP/1.1 200" in done.stdout) is good, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "good"), [("ct1", True), (None, False), ("stranger", False), ("expired", False)], ids=str
+)
+def test_client_certificates(tmp_path: Path, name: str | None, good: bool) -> None:
+    """Where the site asks for certificates, one of its authority that is valid today is answered, and nobody else."""
+    authority = Authority(tmp_path)
+    with web_site(tmp_path / "site", tls=authority.server_settings()) as site:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=15) as raw:
+            context = authority.client(name)
+            with suppress(ssl.SSLError), context.wrap_socket(raw, server_hostname="127.0.0.1") as wrapped:
+                wrapped.sendall(_GET + b"Connection: close\r\n\r\n")
+                assert (b"HTTP/1.1 200" in ended(wrapped)) is good
+                return
+        assert not good
 
 
 def test_without_tls(secure: WebSite) -> None:
