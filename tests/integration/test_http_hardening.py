@@ -113,7 +113,7 @@ def test_suites_of_bcp_195(secure: WebSite, options: tuple[str, ...], good: bool
 def test_client_certificates(tmp_path: Path, name: str | None, good: bool) -> None:
     """Where the site asks for certificates, one of its authority that is valid today is answered, and nobody else."""
     authority = Authority(tmp_path)
-    with web_site(tmp_path / "site", tls=authority.server_settings()) as site:
+    with web_site(tmp_path, tls=authority.server_settings()) as site:
         with socket.create_connection(("127.0.0.1", site.port), timeout=15) as raw:
             context = authority.client(name)
             with suppress(ssl.SSLError), context.wrap_socket(raw, server_hostname="127.0.0.1") as wrapped:
