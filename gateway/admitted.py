@@ -12,7 +12,7 @@ from gateway.domain.errors import BundleInvalid
 from gateway.manifest import Manifest
 
 FOLDER = "admitted"  # in the data directory
-_DECIDES_NUMBERS = ("torch", "monai", "numpy", "scipy")
+_DECIDES_NUMBERS = ("torch", "monai", "numpy", "scipy", "onnxruntime")
 
 
 def check_pin(name: str, pinned: str | None, digest: str) -> None:

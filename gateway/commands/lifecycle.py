@@ -196,6 +196,7 @@ def _drafted(directory: Path, metadata: dict[str, Any], ask: Ask) -> dict[str, A
             "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         },
         "input": {"modality": ask("Modalities, with commas", _modality(image)).replace(" ", "").split(",")},
+        **_training(image),
         "output": {
             "kind": "segmentation",
             "segments": (labels := _segments(form, ask)),
@@ -207,6 +208,13 @@ def _drafted(directory: Path, metadata: dict[str, Any], ask: Ask) -> dict[str, A
 def _modality(image: dict[str, Any]) -> str:
     known = {"MRI": "MR", "MR": "MR", "CT": "CT", "PET": "PT"}
     return known.get(str(image.get("modality", "")).upper(), "MR")
+
+
+def _training(image: dict[str, Any]) -> dict[str, Any]:
+    """MONAI's metadata give the shape that a network was trained on, or a rule for it, which says nothing."""
+    shape = image.get("spatial_shape")
+    told = isinstance(shape, list) and len(shape) in (2, 3) and all(isinstance(one, int) and one > 0 for one in shape)
+    return {"training": {"patch": shape}} if told else {}
 
 
 def _segments(form: dict[str, Any], ask: Ask) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def test_a_manifest_is_written_from_the_metadata(tmp_path: Path) -> None:
     (bundle / "hilum.yaml").unlink()
     metadata = json.loads((bundle / "configs/metadata.json").read_text())
     form = {
-        "inputs": {"image": {"modality": "CT"}},
+        "inputs": {"image": {"modality": "CT", "spatial_shape": [96, 96, 64]}},
         "outputs": {"pred": {"channel_def": {"0": "background", "1": "Liver", "2": "Tumour"}}},
     }
     (bundle / "configs/metadata.json").write_text(
@@ -101,6 +101,8 @@ def test_a_manifest_is_written_from_the_metadata(tmp_path: Path) -> None:
     assert hilum("models", "init", bundle, "--yes").returncode == 0
     made = read_manifest(bundle)
     assert (made.name, made.input.modality) == ("liver_and_tumour", ("CT",))
+    assert made.training is not None
+    assert made.training.patch == (96, 96, 64)
     assert [segment.label for segment in made.output.segments] == ["Liver", "Tumour"]
     assert hilum("models", "verify", bundle).returncode == 0
     again = hilum("models", "init", bundle, "--yes")

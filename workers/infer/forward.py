@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from workers.infer.windows import affordable
 
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Cannot allocate memory")
+_NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 def forward(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gateway.domain.errors import BundleInvalid
+from workers.infer.forward import is_out_of_memory
 
 CPU = ("CPUExecutionProvider",)
 CUDA = ("CUDAExecutionProvider", *CPU)
@@ -49,8 +50,13 @@ class OnnxNetwork(nn.Module):
         self._input = inputs[0].name
 
     def forward(self, image: Tensor) -> Tensor:
-        """As the graph was exported."""
-        (output,) = self._session.run(None, {self._input: image.detach().cpu().contiguous().numpy()})
+        """As the graph was exported; raises MemoryError."""
+        try:
+            (output,) = self._session.run(None, {self._input: image.detach().cpu().contiguous().numpy()})
+        except Exception as error:
+            if is_out_of_memory(error):  # told by an exception of its own kind
+                raise MemoryError("ONNX Runtime ran out of memory") from None
+            raise
         return torch.from_numpy(output).to(image.device)
 
 
@@ -77,6 +83,8 @@ class Exported(nn.Module):
                 warnings.simplefilter("ignore")  # the exporter by torch.export would need one more package, onnxscript
                 torch.onnx.export(self.network, (image,), graph, dynamo=False)  # type: ignore[arg-type] # takes one
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+            if is_out_of_memory(error):  # it runs the network once
+                raise
             why = (str(error).splitlines() or [""])[0][:120]
             raise BundleInvalid(
                 f"acceleration.engine: onnx cannot be used: the network cannot be exported ({why})", code="acceleration"

@@ -11,6 +11,7 @@ from gateway.domain.ids import digest
 from gateway.domain.messages import JobOrder
 from workers.infer.answer import Answer
 from workers.infer.model import Model
+from workers.infer.onnx_runtime import Exported, OnnxNetwork
 from workers.load.volume import Volume
 
 _LIBRARIES = ("torch", "monai", "numpy", "scipy", "pydicom", "highdicom")
@@ -40,7 +41,13 @@ def provenance(order: JobOrder, model: Model, volume: Volume) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "seed": "" if sampled is None else str(sampled.seed),
         **libraries(),
+        **({"onnxruntime": version("onnxruntime")} if _by_onnx(model) else {}),
     }
+
+
+def _by_onnx(model: Model) -> bool:
+    parts = (part for network in (model.network, *model.members) for part in network.modules())
+    return any(isinstance(part, Exported | OnnxNetwork) for part in parts)
 
 
 def libraries() -> dict[str, str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from monai.inferers.inferer import SlidingWindowInferer
@@ -19,8 +24,9 @@ from tests.support.series import axial
 from workers.infer.accelerate import accelerated
 from workers.infer.agreement import compare
 from workers.infer.answer import Answer
-from workers.infer.forward import forward
+from workers.infer.forward import forward, is_out_of_memory
 from workers.infer.model import Model, open_model
+from workers.infer.onnx_runtime import OnnxNetwork
 from workers.infer.predict import infer
 from workers.load.volume import Volume
 
@@ -167,3 +173,28 @@ class Inverse(nn.Module):
     def forward(self, matrix: torch.Tensor) -> torch.Tensor:
         """The inverse."""
         return torch.linalg.inv(matrix)
+
+
+def test_onnx_runtime_tells_of_no_memory_as_all_do() -> None:
+    """Running and exporting, so that the ladder has its chance: it is no fault of the network."""
+    wide = nn.Conv3d(1, 64, 1)
+    image = torch.rand(1, 1, 96, 96, 96)  # 216 MiB come out
+    file = BytesIO()
+    torch.onnx.export(wide, (image,), file, dynamo=False)  # type: ignore[arg-type]
+    graph, made = OnnxNetwork(file.getvalue(), "m.onnx"), accelerated(wide, Acceleration(engine="onnx"), CPU)
+    for network in (graph, made):
+        with little_memory(), pytest.raises((MemoryError, RuntimeError)) as error:
+            network(image)
+        assert is_out_of_memory(error.value)
+    assert made(image).shape == (1, 64, 96, 96, 96), "with memory again, it runs"
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """64 MiB more than the process has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + 2**26, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

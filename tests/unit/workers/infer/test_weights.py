@@ -253,6 +253,8 @@ def test_forms_with_engines(tmp_path: Path, pair: tuple[str, str, str]) -> None:
         return
     model = open_model(bundle)
     assert model.plain is not None
+    said = provenance(JobOrder(job_id="", bundle="", inputs=(), output_dir="", content_time=0.0), model, VOLUME)
+    assert (said["engine"], "onnxruntime" in said) == (engine, engine == "onnx")
     for volume in (VOLUME, replace(VOLUME, voxels=np.ascontiguousarray(VOXELS[::-1]))):
         assert np.array_equal(infer(model, volume), infer(model.plain, volume))
 
