@@ -97,10 +97,17 @@ class Hilum(Receiver):
         settings = {"data_dir": str(data), "dicom": dicom, "http": {"port": self.http_port}}
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         (data / STATUS_FILE).unlink(missing_ok=True)
+        before = self._ready()
         with (self.folder / "log").open("ab") as output:
             command = [sys.executable, "-m", "gateway.cli", "gateway", "--config", str(config)]
             self._process = psutil.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
         _wait(lambda: (data / STATUS_FILE).exists())
+        if self.processes > 1:
+            _wait(lambda: self._ready() - before >= self.processes)
+
+    def _ready(self) -> int:
+        log = self.folder / "log"
+        return log.read_text(errors="replace").count("receiver process ready") if log.exists() else 0
 
     @property
     def process(self) -> psutil.Process:
@@ -149,9 +156,6 @@ class HilumTwo(Hilum):
 
     def start(self) -> None:
         super().start()
-        _wait(
-            lambda: (self.folder / "log").read_text(errors="replace").count("receiver process ready") == self.processes
-        )
         status = json.loads((self.folder / "data" / STATUS_FILE).read_text())
         self._everyone = [self._process, *(psutil.Process(pid) for pid in status["receiver_pids"])]
 

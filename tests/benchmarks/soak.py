@@ -86,7 +86,7 @@ def _kill_one(receiver: Hilum) -> str:
     """Kills any one process and has the gateway run again; says which it was."""
     gateway = receiver.process
     victim = random.choice([gateway, *gateway.children(recursive=True)])
-    what = "gateway" if victim == gateway else victim.name()
+    what = next((one for one in ("gateway", "receiver", "web") if one in victim.cmdline()), victim.name())
     victim.kill()
     if victim == gateway:
         gateway.wait()
@@ -99,11 +99,13 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--instances", type=int, default=100_000)
     parser.add_argument("--senders", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=1, help="that receive")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between kills")
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds after which nothing new is sent")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hilum-soak-") as name:
         receiver = Hilum(Path(name))
+        receiver.processes = options.processes
         receiver.start()
         started, killed = time.monotonic(), Counter[str]()
         senders = Senders(receiver.port, options.instances, options.senders)
