@@ -34,6 +34,7 @@ A person can have routing done again (`hilum replay study`).""",
     "Jobs": """\
 A worker holds a job by a lease with a fencing number; a commit with an older number is thrown away. Failures of the model
 and losses of the worker are counted apart: three of the one, ten of the other, and the job is dead, with the reason.
+A job that no worker can do (a device, or memory, that none has) is quarantined after `jobs.stranded_after`.
 A result that is withdrawn (`hilum recall`, or a newer version of it) is retracting until everybody who got it knows.""",
     "Deliveries": """\
 One for each object or message and destination. A message is held until every object it speaks of has an answer for good.

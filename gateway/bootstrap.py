@@ -244,6 +244,7 @@ def make_pipeline(
         holder=make_holder(settings, ledger, rules, inquiries or {}, linker, models),
         rules=rules,
         models=models,
+        stranded_after=settings.jobs.stranded_after,
         inbox=inbox,
         linker=linker,
         roles={name: frozenset(item.roles) for name, item in archives.items()},

@@ -178,6 +178,14 @@ def jobs_cancel(job: str, config: Config = None) -> None:
 
 
 @app.command()
+def status(config: Config = None, as_json: AsJson = False) -> None:
+    """Which workers are there, which models they have open, and what waits for what."""
+    from gateway.commands.overview import show_status
+
+    show_status(config, as_json)
+
+
+@app.command()
 def deliveries(config: Config = None, limit: Limit = 50, as_json: AsJson = False) -> None:
     """What went where, and what was answered."""
     from gateway.commands.show import show_deliveries

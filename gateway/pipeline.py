@@ -45,6 +45,7 @@ class Pipeline:
     fallbacks: Mapping[DestinationName, plan.Fallbacks]  # and what it is sent instead of what it does not take
     retraction: Retraction  # how an older version is taken back
     letters: Letters  # messages to the EHR
+    stranded_after: float  # seconds that a job waits for a worker that could do it, while others are there
     inbox: OrderInbox | None = None  # messages from the EHR, where the site takes them
     linker: Linker | None = None  # with what studies are linked then
 
@@ -141,6 +142,12 @@ class Pipeline:
         """Jobs whose worker has gone silent are queued again."""
         for job_id in self.ledger.take_back():
             log(stage="submit").warning("lease lost", job_id=job_id)
+
+    def hold_back_stranded(self) -> None:
+        """Jobs that no worker can do say so; after a while they are in quarantine, where a person sees them."""
+        for job_id, why in self.ledger.mark_stranded(self.stranded_after):
+            self.ledger.hold_back(job_id, why)
+            log(stage="submit").error("job quarantined", job_id=job_id, reason=why)
 
     def _link(self, uid: StudyUID) -> Order | None:
         """Links a study with all that the EHR has said so far, and returns its order. Messages about it that are to name

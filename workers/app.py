@@ -8,6 +8,7 @@ pool is one thread, because the model runs in a process of its own that is watch
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
@@ -80,6 +81,7 @@ def knock_for_ever(worker: Worker, every: float) -> None:
     """Looks into the ledger when nobody rings: a broker that is away costs seconds, not progress."""
     _guarded(worker.prepare)
     while True:
+        _guarded(worker.attend)
         _guarded(worker.knock)
         time.sleep(every * random.uniform(0.8, 1.2))  # noqa: S311
 
@@ -99,7 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--broker", help="broker URL, where the configuration says `embedded`")
     parser.add_argument("--name", default=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
+    parser.add_argument("--devices", action="store_true", help="print what models may run on here, as JSON, and end")
     options = parser.parse_args(arguments)
+    if options.devices:
+        print(json.dumps(found_devices()))
+        return 0
     configure()
     try:
         settings = read_settings(options.config)

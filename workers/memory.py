@@ -38,23 +38,30 @@ def peak_mib(pid: int) -> int:
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def free_mib(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """What this machine, or the container in it, still has for new work, in MiB.
+def free_and_total_mib(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[int, int]:
+    """What this machine, or the container in it, still has for new work, and would have were nothing else there, in MiB.
 
     ``groups`` is where cgroups (version 2) are mounted, ``own`` names that of this process (cgroups(7)).
     """
-    rooms = (int(psutil.virtual_memory().available), *_group_rooms(groups, own))
-    return max(min(rooms) // MIB - SPARE_MIB, 0)
+    machine = psutil.virtual_memory()
+    rooms = [(int(machine.available), int(machine.total)), *_group_rooms(groups, own)]
+    free, total = (max(min(column) // MIB - SPARE_MIB, 0) for column in zip(*rooms, strict=True))
+    return free, total
 
 
-def _group_rooms(groups: Path, own: Path) -> Iterator[int]:
-    """Bytes that each group around this process leaves; pages of files that it may drop count as free."""
+def free_mib() -> int:
+    """What this machine, or the container in it, still has for new work, in MiB."""
+    return free_and_total_mib()[0]
+
+
+def _group_rooms(groups: Path, own: Path) -> Iterator[tuple[int, int]]:
+    """Bytes that each group around this process leaves, and its limit; pages of files that it may drop count as free."""
     for group in _groups(groups, own):
         try:
             limit = (group / "memory.max").read_text(encoding="utf-8").strip()
             if limit != "max":
                 used = int((group / "memory.current").read_text(encoding="utf-8"))
-                yield int(limit) - used + _droppable(group)
+                yield int(limit) - used + _droppable(group), int(limit)
         except (OSError, ValueError):  # no limit of memory there
             continue
 

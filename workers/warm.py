@@ -6,10 +6,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from socket import gethostname
 
+from gateway.domain.crew import OpenModel, Room
 from gateway.observe.logs import log
 from workers.desk import Desk
-from workers.memory import free_mib, held_mib, peak_mib
+from workers.memory import free_and_total_mib, free_mib, held_mib, peak_mib
 from workers.supervisor import CHILD, ModelProcess
 
 
@@ -18,11 +20,17 @@ class WarmModel:
 
     def __init__(self, desk: Desk, process: ModelProcess) -> None:
         self.desk, self.process = desk, process
+        self._peak_mib = 0
 
     @property
     def held_mib(self) -> int:
         """What it holds now."""
         return held_mib(self.process.pid)
+
+    def new_peak_mib(self) -> int:
+        """The most that it has ever held, where it was in its last job; 0 where that held no more than one before it."""
+        before, self._peak_mib = self._peak_mib, peak_mib(self.process.pid)
+        return self._peak_mib if self._peak_mib > before else 0
 
     def close(self) -> None:
         """Ends the process, and takes its folder away."""
@@ -46,10 +54,25 @@ class WarmModels:
         self._folder, self._bundles, self._on_stage = folder, bundles, on_stage
         self._limit, self._command = memory_mib, command
         self._held: OrderedDict[str, WarmModel] = OrderedDict()  # the one used last is at the end
-        self._peaks: dict[str, int] = {}  # MiB, also of those that have ended
         self._spare: WarmModel | None = None
-        self._made = 0
+        self._made = self.opened = 0
         self._log = log(stage="worker")
+
+    @property
+    def open(self) -> tuple[OpenModel, ...]:
+        """Models and what they hold, the one used longest ago first."""
+        found = [(digest, model.held_mib) for digest, model in self._held.items()]
+        return tuple(OpenModel(digest=digest, held_mib=held) for digest, held in found if held)
+
+    def room(self) -> Room:
+        """What a job could have, with all that is open here closed for it."""
+        free, total = free_and_total_mib()
+        return Room(host=gethostname(), free_mib=free + sum(one.held_mib for one in self.open), total_mib=total)
+
+    def ease(self) -> None:
+        """Closes models, the one used longest ago first, while the machine has nothing left for others."""
+        while self._held and not free_mib():
+            self._end(next(iter(self._held)))
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -63,17 +86,14 @@ class WarmModels:
             self._spare.process.start()
 
     @contextmanager
-    def at_work(self, digest: str, at_most_mib: int) -> Iterator[WarmModel]:
-        """The model of this build, for one job. Others end, the one used longest ago first, while there is too little memory
-        for the most that it has held so far or, where it has not been at work here yet, for ``at_most_mib``.
-        """
-        model = self._take(digest, self._peaks.get(digest, at_most_mib))
+    def at_work(self, digest: str, needs_mib: int) -> Iterator[WarmModel]:
+        """The model of this build, for one job that will hold up to so many MiB. Others end, the one used longest ago first,
+        while there is not enough memory for it."""
+        model = self._take(digest, needs_mib)
         try:
             yield model
         finally:
-            if model.process.pid:
-                self._peaks[digest] = peak_mib(model.process.pid) or at_most_mib
-            else:  # it has died, or was ended: whatever comes next begins with nothing of it
+            if not model.process.pid:  # it has died, or was ended: whatever comes next begins with nothing of it
                 del self._held[digest]
                 model.close()
 
@@ -89,6 +109,7 @@ class WarmModels:
         self._make_room(digest, needs_mib)
         if digest not in self._held:
             self._held[digest], self._spare = self._spare or self._make(), None
+            self.opened += 1
             self._log.info("model opened", digest=digest, needs_mib=needs_mib, open=len(self._held))
         self._held.move_to_end(digest)
         return self._held[digest]

@@ -9,8 +9,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
+from socket import gethostname
 
+from gateway.domain.crew import HERE, WorkerState
 from gateway.domain.errors import (
     BundleInvalid,
     HilumError,
@@ -67,6 +70,9 @@ class Worker:
         self._folder, self._stage = own_folder(scratch), ""
         self._models = WarmModels(self._folder, bundles.values(), self._enter, memory_mib=memory_mib)
         self._turn = FRESH
+        self._open, self._room = self._models.open, self._models.room()  # as of before the job at hand
+        self._told: WorkerState | None = None
+        self._tell_again = 0.0
         self._busy = threading.Lock()
         self._stopping = threading.Event()
         self._log = log(stage="worker", owner=owner)
@@ -75,6 +81,14 @@ class Worker:
         """Has the model's process load its libraries before the first job comes; to be called in a thread that stays."""
         with self._busy:
             self._models.prepare()
+
+    def attend(self) -> None:
+        """Tells the ledger that it is there, with what; to be called every few seconds, also while a job is at hand."""
+        state = self._state()
+        if state == self._told and time.monotonic() < self._tell_again:
+            return
+        self._ledger.attend(state)
+        self._told, self._tell_again = state, time.monotonic() + HERE / 3
 
     def answer(self) -> bool:
         """Somebody rang: does the best job there is, after the one at hand. False where there is none."""
@@ -99,14 +113,30 @@ class Worker:
         self.stop()
         with self._busy:
             self._models.close()
+            with suppress(LedgerError):  # then it is found missing in a minute
+                self._ledger.leave(self._owner)
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _state(self) -> WorkerState:
+        return WorkerState(
+            owner=self._owner,
+            host=gethostname(),
+            devices=tuple(self._devices),
+            memory_mib=self._room.total_mib,
+            models=self._open,
+            opened=self._models.opened,
+        )
 
     def _work(self) -> bool:
         if self._stopping.is_set():
             return False
         turn = dataclasses.replace(self._turn, warm=self._models.loaded)
-        claim = self._ledger.claim(self._owner, self._lease, turn=turn, devices=self._devices, least=self._least())
+        self._open, self._room = self._models.open, self._models.room()
+        claim = self._ledger.claim(
+            self._owner, self._lease, turn=turn, devices=self._devices, least=self._least(), room=self._room
+        )
         if claim is None:
+            self._models.ease()
             return False
         self._turn, self._stage = claim.turn, ""
         started = time.monotonic()
@@ -118,10 +148,10 @@ class Worker:
     def _settle(self, claim: Claim) -> str:
         try:
             bundle = self._bundle(claim)
-            needs = read_manifest(bundle).resources.memory_mib + LIBRARIES_MIB
+            needs = claim.expected.memory_mib or read_manifest(bundle).resources.memory_mib + LIBRARIES_MIB
             with self._models.at_work(claim.job.draft.model_digest, needs) as model:
                 try:
-                    return self._commit(claim, self._run(claim, bundle, model))
+                    return self._commit(claim, self._run(claim, bundle, model), model.new_peak_mib())
                 finally:
                     model.desk.tidy(claim.job.id)
         except _Stopped:
@@ -149,7 +179,7 @@ class Worker:
             self._order(claim, bundle, model.desk, output),
             parts=tuple(PartBundle(name=name, bundle=str(path)) for name, path in parts.items()),
         )
-        outcome = model.process.run(order, timeout=manifest.resources.timeout_s, on_wait=self._waiter(claim))
+        outcome = model.process.run(order, timeout=manifest.resources.timeout_s, on_wait=self._waiter(claim, model))
         return keep_objects(outcome, output, self._spool)
 
     def _order(self, claim: Claim, bundle: Path, desk: Desk, output: Path) -> JobOrder:
@@ -198,14 +228,17 @@ class Worker:
     def _enter(self, stage: str) -> None:
         self._stage = stage
 
-    def _waiter(self, claim: Claim) -> _Waiter:
-        return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping, lambda: self._stage)
+    def _waiter(self, claim: Claim, model: WarmModel) -> _Waiter:
+        def now() -> tuple[str, int]:
+            return self._stage, model.held_mib
 
-    def _commit(self, claim: Claim, outcome: Outcome) -> str:
+        return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping, now)
+
+    def _commit(self, claim: Claim, outcome: Outcome, peak_mib: int) -> str:
         deadline = time.monotonic() + _COMMIT_PATIENCE
         while True:
             try:
-                self._ledger.commit(claim, outcome)
+                self._ledger.commit(claim, outcome, peak_mib)
                 return outcome.status
             except LeaseLost:
                 raise
@@ -264,23 +297,24 @@ class _Waiter:
         lease: float,
         heartbeat: float,
         stopping: threading.Event,
-        stage: Callable[[], str],
+        state: Callable[[], tuple[str, int]],
     ) -> None:
+        """``state`` says stage and MiB held."""
         self._ledger, self._claim, self._lease = ledger, claim, lease
-        self._heartbeat, self._stopping, self._stage = heartbeat, stopping, stage
+        self._heartbeat, self._stopping, self._state = heartbeat, stopping, state
         self._begun, self._told = time.monotonic(), ""
         self._next = self._begun + heartbeat
 
     def __call__(self) -> None:
         if self._stopping.is_set():
             raise _Stopped
-        now, stage = time.monotonic(), self._stage()
+        now, (stage, held) = time.monotonic(), self._state()
         if now < self._next and stage == self._told:
             return
         self._next, self._told = now + self._heartbeat, stage
         try:
-            done = how_far(stage, now - self._begun, self._claim.expected)
-            self._ledger.heartbeat(self._claim, self._lease, stage, done)
+            done = how_far(stage, now - self._begun, self._claim.expected.seconds)
+            self._ledger.heartbeat(self._claim, self._lease, stage, done, held)
         except LeaseLost:
             raise
         except LedgerError:

@@ -20,8 +20,9 @@ from gateway.admitted import check_accepted, check_pin
 from gateway.commands.console import console
 from gateway.deliver.settings import DicomDestination
 from gateway.domain.errors import ConfigurationError, HilumError
+from gateway.domain.job import ANY_DEVICE
 from gateway.domain.states import DeliveryState
-from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.manifest import Resources, bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.settings import Settings, read_settings
 from gateway.store.lock import is_held
 from gateway.submit.broker import broker_state
@@ -77,6 +78,9 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("sandbox", _sandbox, "let the container or the kernel offer it: see docs/sandbox.md")
     for name in settings.models:
         yield _try(f"model {name}", partial(_model, settings, name), "run `hilum models prepare`, or mend the bundle")
+    if settings.models:
+        fix = "start a worker where there is such a device, or name it in jobs.devices of a worker that has it"
+        yield _try("devices", lambda: _devices(settings), fix)
     for name, destination in settings.destinations.items():
         yield _try(f"destination {name}", partial(_echo, settings, name), _FIXES[destination.kind])
         if isinstance(destination, DicomDestination) and destination.verify == "commitment":
@@ -155,6 +159,37 @@ def _sandbox() -> str:
         raise ConfigurationError("this machine cannot give a model's process " + "; ".join(missing))
     said = "models run without network, new processes or files of others"
     return f"{said} (this machine does not give them {'; '.join(missing)})" if missing else said
+
+
+def _devices(settings: Settings) -> str:
+    """Whether some worker can run each model: those that are there, else one of this machine."""
+    ledger = bootstrap.make_ledger(settings)
+    try:
+        there = {device for one in ledger.workers() for device in one.devices}
+    finally:
+        ledger.close()
+    have = there or set(settings.jobs.devices or _found_devices())
+    if not have:
+        return "no worker is installed here, and none is running"
+    needs = {name: _resources(settings, name).device for name in settings.models}
+    lacking = [f"{name} needs {device}" for name, device in needs.items() if device not in (ANY_DEVICE, *have)]
+    whose = "workers that are running have" if there else "a worker of this machine would have"
+    if lacking:
+        raise ConfigurationError(
+            f"{', '.join(lacking)}: {whose} {', '.join(sorted(have))} only, so its jobs would wait"
+        )
+    return f"{whose} {', '.join(sorted(have))}"
+
+
+def _resources(settings: Settings, name: str) -> Resources:
+    return read_manifest(resolve_bundle(settings.models[name].bundle, Path.cwd())).resources
+
+
+def _found_devices() -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.app", "--devices"], capture_output=True, text=True, check=False
+    )
+    return list(json.loads(done.stdout)) if done.returncode == 0 else []
 
 
 def _hl7(settings: Settings) -> str:

@@ -94,7 +94,8 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         # What is here by now stays: a collection that looked through all of it would hold up every sender.
         gc.collect()
         gc.freeze()
-        _run(rounds, settings, [pipeline.take_back_lost], [broker, web, *receivers, *crew], status)
+        again = [pipeline.take_back_lost, pipeline.hold_back_stranded]
+        _run(rounds, settings, again, [broker, web, *receivers, *crew], status)
         log().info("stopping")
 
 
@@ -135,6 +136,7 @@ class WorkerProcess:
             return False
         if self._delay.died():
             taken = self._ledger.take_back(self._owner)
+            self._ledger.leave(self._owner)
             log(stage="submit").error("worker died", exit_status=self._process.returncode, jobs=list(taken))
         if not self._delay.over:
             return False
@@ -152,6 +154,7 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait()
         self._ledger.take_back(self._owner)
+        self._ledger.leave(self._owner)
 
 
 class _Status:

@@ -18,7 +18,7 @@ from gateway.commands.status import served_at
 from gateway.domain.errors import ConfigurationError, NotFound, ReportRefused
 from gateway.domain.ids import JobId, StudyUID
 from gateway.domain.job import Priority
-from gateway.domain.states import IllegalTransition
+from gateway.domain.states import IllegalTransition, JobState
 from gateway.settings import read_settings
 from gateway.store.ledger import SqlLedger
 from gateway.web.links import viewer_link
@@ -55,7 +55,7 @@ def show_jobs(config: Path | None, limit: int, as_json: bool) -> None:
     rows = open_for_reading(config).list_jobs(limit)
     columns: _Columns = {
         "id": str, "model": str, "state": str, "priority": _priority, "deadline": _time, "place": str, "stage": str,
-        "fraction": _percent, "attempts_failed": str, "attempts_lost": str,
+        "fraction": _percent, "expected": _duration, "left": _duration, "waits": str, "attempts_failed": str, "attempts_lost": str,
         "created_at": _time, "finished_at": _time, "reason": str,
     }  # fmt: skip
     _print("jobs", rows, columns, as_json)
@@ -260,6 +260,10 @@ def _story(out: Console, events: Sequence[dict[str, Any]]) -> None:
 def _measurements(out: Console, job: dict[str, Any]) -> None:
     outcome = job["outcome"] or {}
     out.print(f"[bold]job {job['id']}[/bold] {job['model']}: {job['state']} {job['reason']}")
+    if job["state"] == JobState.QUEUED.value and job["waits"]:
+        out.print(f"  waits: {job['waits']}", markup=False)
+    if job["left"] is not None:
+        out.print(f"  takes about {_duration(job['expected'])}; about {_duration(job['left'])} of that are to come")
     for item in outcome.get("measurements", []):
         out.print(f"  {item['name']['meaning']}: {item['value']:.1f} {item['unit']['value']}")
     for flag in outcome.get("flags", []):

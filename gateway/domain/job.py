@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 from gateway.domain.context import Subject
+from gateway.domain.estimate import UNKNOWN, Estimate
 from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, SeriesUID, Sha256, StudyUID
 from gateway.domain.messages import Outcome
 from gateway.domain.schedule import FRESH, Turn
@@ -60,6 +61,7 @@ class JobDraft:
     sender: str = ""  # AE title of whoever sent the images: each has its turn
     due_in: float | None = None  # seconds from when the job is made to its deadline
     device: str = ANY_DEVICE  # what the model needs: `cuda`, `mps`, `cpu`
+    voxels: int = 0  # of all its images: rows x columns x frames
     inputs: tuple[NamedSeries, ...] = ()  # of a model that takes several series: `series_uid` first, then the others
 
     @property
@@ -97,7 +99,7 @@ class Claim:
     job: Job
     fence: int
     turn: Turn = FRESH  # of the worker, after this job
-    expected: float | None = None  # seconds that the model has taken lately
+    expected: Estimate = UNKNOWN  # what it will take
 
 
 class ReportKind(Enum):

@@ -461,3 +461,7 @@ class Ledger(
     def take_back(self, owner: str | None = None) -> Sequence[JobId]:
         """Jobs whose lease is over, or all of one owner that is known to be gone, are queued again."""
         ...
+
+    def mark_stranded(self, after: float) -> Sequence[tuple[JobId, str]]:
+        """Writes down why jobs wait that no worker can do; returns those that have for so many seconds, each with the reason."""
+        ...

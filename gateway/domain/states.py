@@ -148,6 +148,7 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.QUEUED, JobEvent.CLAIMED): JobState.RUNNING,
     (JobState.QUEUED, JobEvent.OVERTAKEN): JobState.SUPERSEDED,
     (JobState.QUEUED, JobEvent.CANCELLED): JobState.DEAD,
+    (JobState.QUEUED, JobEvent.REFUSED): JobState.QUARANTINED,  # no worker could do it for too long
     (JobState.RUNNING, JobEvent.CANCELLED): JobState.DEAD,
     (JobState.RUNNING, JobEvent.LEASE_EXPIRED): JobState.QUEUED,
     (JobState.RUNNING, JobEvent.ATTEMPT_FAILED): JobState.QUEUED,

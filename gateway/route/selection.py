@@ -211,6 +211,7 @@ def _apply(
             sender=reference.instances[0].calling_ae,
             due_in=rule.due_in,
             device=model.manifest.resources.device,
+            voxels=_voxels([one for _, one in choice.series] if choice else [reference]),
             on_refusal=rule.on_refusal or OnRefusal(model.manifest.on_refusal),
             flags=choice.flags if choice else (),
             inputs=tuple(NamedSeries(name=name, series_uid=one.uid) for name, one in choice.series) if choice else (),
@@ -261,3 +262,8 @@ def unfit(model: Model, study: Study, series: Series) -> str | None:
 def joint_input_set(series: Sequence[tuple[str, Series]]) -> InputSetId:
     """Names exactly these series, each for its input."""
     return InputSetId(digest("inputs", *(f"{name} {one.input_set()}" for name, one in series)))
+
+
+def _voxels(series: Sequence[Series]) -> int:
+    headers = [item.header for one in series for item in one.instances]
+    return sum(header.rows * header.columns * header.frames for header in headers)

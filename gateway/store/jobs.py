@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from gateway.domain.bell import queue_of
+from gateway.domain.crew import MEMORY, Room
 from gateway.domain.errors import LeaseLost, NotFound
+from gateway.domain.estimate import Run
 from gateway.domain.ids import JobId
 from gateway.domain.job import Claim, Priority
 from gateway.domain.messages import Outcome
@@ -17,8 +19,10 @@ from gateway.domain.schedule import FRESH, Turn
 from gateway.domain.states import JobEvent, JobState
 from gateway.domain.study import Instance
 from gateway.store import queue, rows, schema
+from gateway.store.crew import wait
 from gateway.store.engine import DatabaseClock, LeaseClock, reading, writing
 from gateway.store.indexing import forget_results
+from gateway.store.runs import estimate_of, learn
 
 _JOBS = schema.jobs
 
@@ -47,36 +51,48 @@ class Jobs:
         turn: Turn = FRESH,
         devices: Collection[str] = ("cpu",),
         least: Priority = Priority.OFF_PEAK,
+        room: Room | None = None,
     ) -> Claim | None:
-        """The next job (`gateway.domain.schedule`) for one of these devices and of at least this priority, or nothing."""
+        """The next job (`gateway.domain.schedule`) for one of these devices and of at least this priority, or nothing. Where
+        there is no ``room`` for it yet, it waits, and so does the worker: what comes after it does not overtake it."""
         now = self.clock.now()
         with writing(self.engine) as connection:
-            found = queue.next_job(connection, turn, now, devices, least)
+            found = queue.next_job(connection, turn, now, devices, least, room.total_mib if room else None)
             if found is None:
                 return None
             row, after = found
+            why = queue.why_not_now(connection, row, room, now) if room else ""
+            if why:
+                if not row.waits.startswith(f"{MEMORY}:"):
+                    wait(connection, row, why, now)
+                return None
             values = self._lease(owner, lease) | {"fence": row.fence + 1, "started_at": now, "finished_at": None}
-            rows.move_job(connection, row, JobEvent.CLAIMED, stage="", fraction=None, **values)
+            values |= {"stage": "", "fraction": None, "waits": "", "waits_since": None, "held_mib": 0}
+            rows.move_job(connection, row, JobEvent.CLAIMED, host=room.host if room else "", **values)
             rows.tell(connection, now, row.study_uid, "job started", f"attempt {row.fence + 1}", row.id)
             job = rows.to_job(self._row(connection, JobId(row.id)))
-            expected = queue.expected_seconds(connection, row.model_digest)
+            expected = estimate_of(connection, row.model_digest, row.voxels)
         return Claim(job=job, fence=job.fence, turn=after, expected=expected)
 
-    def heartbeat(self, claim: Claim, lease: float, stage: str = "", fraction: float | None = None) -> None:
-        """Prolongs the lease, and says how far the job is; raises LeaseLost."""
+    def heartbeat(
+        self, claim: Claim, lease: float, stage: str = "", fraction: float | None = None, held_mib: int = 0
+    ) -> None:
+        """Prolongs the lease, and says how far the job is and what its process holds; raises LeaseLost."""
         with writing(self.engine) as connection:
             held = connection.execute(
                 update(_JOBS)
                 .where(
                     _JOBS.c.id == claim.job.id, _JOBS.c.fence == claim.fence, _JOBS.c.state == JobState.RUNNING.value
                 )
-                .values(lease_until=self.lease_clock.now() + lease, stage=stage, fraction=fraction)
+                .values(lease_until=self.lease_clock.now() + lease, stage=stage, fraction=fraction, held_mib=held_mib)
             )
         if not held.rowcount:
             raise LeaseLost(f"job {claim.job.id} is no longer ours")
 
-    def commit(self, claim: Claim, outcome: Outcome) -> None:
-        """RUNNING -> READY, or QUARANTINED for a refusal; raises LeaseLost. Safe to repeat after an unknown commit."""
+    def commit(self, claim: Claim, outcome: Outcome, peak_mib: int = 0) -> None:
+        """RUNNING -> READY, or QUARANTINED for a refusal; raises LeaseLost. Safe to repeat after an unknown commit.
+
+        What a result took is kept for the estimates of others; ``peak_mib`` is the most that its process held."""
         now = self.clock.now()
         with writing(self.engine) as connection:
             row = self._row(connection, claim.job.id)
@@ -94,6 +110,9 @@ class Jobs:
             }
             rows.move_job(connection, row, event, **values)
             self._remember_objects(connection, row.id, outcome)
+            if not refused:
+                run = Run(voxels=row.voxels, seconds=now - row.started_at, peak_mib=peak_mib)
+                learn(connection, row.model_digest, run, now)
             forget_results(connection, row.id)  # of a result that was held back and made anew
             what = "job quarantined" if refused else "result ready"
             detail = f"{outcome.reason_code}: {outcome.reason}" if refused else f"{len(outcome.objects)} objects"
@@ -167,6 +186,8 @@ class Jobs:
                 untold=0,
                 next_ring=0,
                 rings=0,
+                waits="",
+                waits_since=None,
             )
             rows.tell(connection, self.clock.now(), row.study_uid, "job replayed", "by request", job)
 

@@ -8,6 +8,7 @@ from gateway.domain.ports import Clock
 from gateway.store.archive import Archive
 from gateway.store.commitment_requests import CommitmentRequests
 from gateway.store.context import Context
+from gateway.store.crew import Crew
 from gateway.store.editions import Editions
 from gateway.store.engine import DatabaseClock, LeaseClock, migrate, open_engine
 from gateway.store.engine import lease_clock as shared_clock
@@ -29,6 +30,7 @@ class SqlLedger(
     CommitmentRequests,
     Routing,
     Jobs,
+    Crew,
     Outbox,
     Editions,
     Proofs,

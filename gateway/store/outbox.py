@@ -80,11 +80,12 @@ class Outbox:
             progress.follow_up(connection, job, now)
 
     def hold_back(self, job: JobId, reason: str) -> None:
-        """READY -> QUARANTINED: a result of which no valid message can be written does not leave."""
+        """READY -> QUARANTINED: a result of which no valid message can be written does not leave. QUEUED -> QUARANTINED: a
+        job that no worker can do."""
         now = self.clock.now()
         with writing(self.engine) as connection:
             row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).one()
-            if row.state == JobState.READY.value:
+            if row.state in (JobState.READY.value, JobState.QUEUED.value):
                 rows.move_job(connection, row, JobEvent.REFUSED, reason=reason)
                 rows.tell(connection, now, row.study_uid, "job quarantined", reason, job)
 

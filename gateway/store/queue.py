@@ -1,14 +1,14 @@
-"""The ledger's queue: what waits, whose turn it is, and what a model has taken lately."""
+"""The ledger's queue: what waits, whose turn it is, and whether there is memory for it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from statistics import median
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, select
 
 from gateway.domain import schedule
+from gateway.domain.crew import MEMORY, Room, not_now
 from gateway.domain.job import ANY_DEVICE, Priority
 from gateway.domain.schedule import Turn, Waiting
 from gateway.domain.states import JobState
@@ -17,18 +17,24 @@ from gateway.store import schema
 _JOBS = schema.jobs
 _MEMORY = 3600.0  # seconds after which a sender counts as one that was never served
 _TRIES = 20  # jobs that other workers may be taking this moment
-_LATELY = 10  # runs of a model that its time is learned from
 
 
 def next_job(
-    connection: Connection, turn: Turn, now: float, devices: Collection[str], least: Priority
+    connection: Connection,
+    turn: Turn,
+    now: float,
+    devices: Collection[str],
+    least: Priority,
+    most_mib: int | None = None,
 ) -> tuple[Row[Any], Turn] | None:
-    """The row of the next job, locked, and the turn after it."""
-    fits = (
+    """The row of the next job, locked, and the turn after it; none that will need more memory than ``most_mib``."""
+    fits: tuple[ColumnElement[bool], ...] = (
         _JOBS.c.state == JobState.QUEUED.value,
         _JOBS.c.priority <= int(least),
         _JOBS.c.device.in_([ANY_DEVICE, *devices]),
     )
+    if most_mib is not None:
+        fits = (*fits, _JOBS.c.memory_mib.is_(None) | (_JOBS.c.memory_mib <= most_mib))
     taken: list[str] = []
     for _ in range(_TRIES):
         found = schedule.pick(_heads(connection, (*fits, _JOBS.c.id.not_in(taken)), now), turn, now)
@@ -43,26 +49,19 @@ def next_job(
     return None
 
 
+def why_not_now(connection: Connection, row: Row[Any], room: Room, now: float) -> str:
+    """Why there is no memory yet for a job, beside those that run on the same host; empty where there is."""
+    running = (_JOBS.c.state == JobState.RUNNING.value, _JOBS.c.host == room.host, _JOBS.c.host != "")
+    found = connection.execute(select(_JOBS.c.memory_mib, _JOBS.c.held_mib).where(*running)).all()
+    promised = sum(max((one.memory_mib or 0) - one.held_mib, 0) for one in found)
+    waited = None if not row.waits.startswith(f"{MEMORY}:") else now - row.waits_since
+    return not_now(row.memory_mib, room, promised, len(found), waited)
+
+
 def all_waiting(connection: Connection, now: float) -> list[Waiting]:
     """Everything in the queue."""
     served = _served(connection, now)
     return [_waiting(row, served) for row in connection.execute(select(_JOBS).where(_JOBS.c.state == "queued")).all()]
-
-
-def expected_seconds(connection: Connection, digest: str) -> float | None:
-    """What a model's build has taken lately; None for one that has given no result yet."""
-    query = (
-        select(_JOBS.c.started_at, _JOBS.c.finished_at)
-        .where(_JOBS.c.model_digest == digest, _JOBS.c.finished_at.is_not(None))
-        .where(_JOBS.c.state.in_(_DONE), _JOBS.c.started_at.is_not(None))
-        .order_by(_JOBS.c.finished_at.desc())
-        .limit(_LATELY)
-    )
-    times = [row.finished_at - row.started_at for row in connection.execute(query).all()]
-    return median(times) if times else None
-
-
-_DONE = [state.value for state in (JobState.READY, JobState.DELIVERING, JobState.DELIVERED, JobState.UNDELIVERED)]
 
 
 def _heads(connection: Connection, fits: tuple[ColumnElement[bool], ...], now: float) -> list[Waiting]:

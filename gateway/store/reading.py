@@ -10,13 +10,16 @@ from sqlalchemy import Connection, Select, Table, func, select
 from gateway.domain import schedule
 from gateway.domain.context import Fact, Order
 from gateway.domain.errors import NotFound
+from gateway.domain.estimate import estimate
 from gateway.domain.ports import Clock
 from gateway.domain.states import DeliveryState, InboundState, JobState, StudyState
 from gateway.store import queue, rows, schema
 from gateway.store.engine import reading
 from gateway.store.intake import study_query
+from gateway.store.runs import runs_of
 
 _PLACES = 200  # of the queue that are told
+_NO_TIMES: dict[str, float | None] = {"expected": None, "left": None}  # of a job that has ended
 
 _DELIVERY_COLUMNS = (
     "id",
@@ -37,6 +40,7 @@ _DELIVERY_COLUMNS = (
 _JOB_COLUMNS = (
     "id", "study_uid", "series_uid", "model", "model_digest", "rule", "state", "priority", "attempts_failed", "attempts_lost",
     "reason", "supersedes", "created_at", "started_at", "finished_at", "sender", "deadline", "stage", "fraction", "outcome",
+    "device", "voxels", "memory_mib", "waits",
 )  # fmt: skip
 _INBOUND_COLUMNS = (
     "id", "sender", "control_id", "address", "kind", "state", "reason", "size", "copies", "received_at",
@@ -63,7 +67,21 @@ class Reading:
             query = query.where(table.c.state.in_([state.value for state in states]))
         found = self._all(query.where(table.c.study_uid == study) if study else query)
         places = self._places() if any(row["state"] == JobState.QUEUED.value for row in found) else {}
-        return [row | {"place": places.get(row["id"])} for row in found]
+        times = self._times(found)
+        return [row | {"place": places.get(row["id"])} | times.get(row["id"], _NO_TIMES) for row in found]
+
+    def _times(self, jobs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+        """Of jobs that wait or run: how long each is expected to take, and what is left of that; both in seconds."""
+        now = self.clock.now()
+        coming = [job for job in jobs if job["state"] in (JobState.QUEUED.value, JobState.RUNNING.value)]
+        with reading(self.engine) as connection:
+            known = {digest: runs_of(connection, digest) for digest in {job["model_digest"] for job in coming}}
+        times: dict[str, dict[str, float | None]] = {}
+        for job in coming:
+            takes = estimate(known[job["model_digest"]], job["voxels"]).seconds
+            gone = now - job["started_at"] if job["state"] == JobState.RUNNING.value else 0.0
+            times[job["id"]] = {"expected": takes, "left": None if takes is None else max(takes - gone, 0.0)}
+        return times
 
     def _places(self) -> dict[str, int]:
         """Queued job -> its place, from 1: how many one worker would do before and with it; far ones have none."""

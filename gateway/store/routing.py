@@ -15,6 +15,7 @@ from gateway.domain.states import JobEvent, JobState, StudyEvent, StudyState
 from gateway.domain.study import Study
 from gateway.store import rows, schema
 from gateway.store.engine import reading, writing
+from gateway.store.runs import estimate_of
 
 _JOBS, _INSTANCES, _STUDIES, _INPUTS = schema.jobs, schema.instances, schema.studies, schema.job_inputs
 
@@ -76,7 +77,9 @@ class Routing:
             rows.tell(connection, now, draft.study_uid, "job known", detail, draft.id)
             return False
         earlier = self._overtake(connection, draft, now)
-        values = rows.draft_values(draft, now) | {"state": JobState.QUEUED.value, "supersedes": earlier}
+        needs = estimate_of(connection, draft.model_digest, draft.voxels).memory_mib
+        values = rows.draft_values(draft, now)
+        values |= {"state": JobState.QUEUED.value, "supersedes": earlier, "memory_mib": needs}
         connection.execute(insert(_JOBS).values(**values))
         members = select(_INSTANCES.c.sop_instance_uid).where(
             _INSTANCES.c.series_uid.in_(draft.series), _INSTANCES.c.study_uid == draft.study_uid, _NOT_OURS

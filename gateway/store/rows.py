@@ -105,6 +105,7 @@ def to_job(row: Row[Any]) -> Job:
         sender=row.sender,
         due_in=None if row.deadline is None else row.deadline - row.created_at,
         device=row.device,
+        voxels=row.voxels,
         inputs=tuple(revive(NamedSeries, one) for one in row.inputs or ()),
     )
     return Job(

@@ -179,9 +179,38 @@ jobs = Table(
     Column(
         "untold", Integer, nullable=False, default=0, server_default="0"
     ),  # refused, and archive and EHR are to be told
+    Column("voxels", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("memory_mib", Integer),  # that it will need, as far as can be told
+    Column("held_mib", Integer, nullable=False, default=0, server_default="0"),  # by the process of one that is running
+    Column("host", String(64), nullable=False, default="", server_default=text("''")),  # on which it runs, or ran last
+    Column(
+        "waits", Text, nullable=False, default="", server_default=text("''")
+    ),  # why one that is queued does not start
+    Column("waits_since", Float),
     Index("ix_jobs_queue", "state", "priority", "created_at"),
     Index("ix_jobs_started", "started_at", "sender"),
-    Index("ix_jobs_model", "model_digest", "finished_at"),
+)
+
+model_runs = Table(
+    "model_runs",
+    metadata,
+    # What jobs have taken, the latest of each model's build.
+    Column("id", _ROW, primary_key=True),
+    Column("model_digest", String(64), nullable=False),
+    Column("voxels", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("peak_mib", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("ix_model_runs_digest", "model_digest", "id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    # Who has said lately that it is there.
+    Column("owner", String(128), primary_key=True),
+    Column("seen_at", Float, nullable=False),
+    Column("state", JSON, nullable=False),
 )
 
 job_inputs = Table(

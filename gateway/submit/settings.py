@@ -40,6 +40,7 @@ class JobSettings(BaseModel):
     devices: Annotated[tuple[Literal["cuda", "mps", "cpu"], ...], Field(min_length=1)] | None = None
     """What workers of this configuration have; None: a worker looks for itself."""
 
+    stranded_after: Seconds = 3600.0  # how long a job waits for a device or for memory that no worker has
     memory_mib: Annotated[int, Field(ge=256)] | None = None
     """What the models of one worker may hold together; None: what the machine or its container has free."""
 

@@ -158,6 +158,7 @@ class World:
             priority=Priority.ROUTINE,
         )
         self.pipeline = Pipeline(
+            stranded_after=3600.0,
             ledger=self.ledger,
             spool=self.spool,
             broker=Bell(),

@@ -290,6 +290,9 @@ class Story:
     def retract_refusal(self) -> None:
         """That the images were not processed was told to all, and is taken back."""
         if self.job_state() == JobState.QUARANTINED.value:
+            self.ledger.replay_job(self.job)  # one that no worker could do was told to nobody
+            self.claim()
+            self.refuse()
             self.ledger.tell_refusal(self.job, deliveries(self.job))
             self.retract()
 

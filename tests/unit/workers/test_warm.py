@@ -11,7 +11,7 @@ import pytest
 
 from gateway.domain.errors import ModelCrashed
 from gateway.domain.messages import JobOrder
-from workers.memory import free_mib, held_mib, peak_mib
+from workers.memory import free_and_total_mib, held_mib, peak_mib
 from workers.warm import WarmModels
 
 CHILD = """
@@ -64,20 +64,23 @@ def test_the_one_used_longest_ago_makes_room(make: Make, tmp_path: Path) -> None
     work(models, "c", 100, tmp_path, 120)
     assert models.loaded == {"b", "c"}
     assert not psutil.pid_exists(a)
-    assert work(models, "b", 100, tmp_path) == b
-    assert work(models, "a", 100, tmp_path) != a
+    assert work(models, "b", 100, tmp_path, 120) == b
+    assert work(models, "a", 100, tmp_path, 120) != a
     assert models.loaded == {"b", "a"}
 
 
-def test_what_is_known_of_a_model_counts_and_not_what_it_may_take(make: Make, tmp_path: Path) -> None:
-    """A manifest that asks for a lot has its model alone the first time; after that what it took is known."""
-    models = make(300)
-    work(models, "a", 1, tmp_path, 4000)
-    work(models, "b", 1, tmp_path, 4000)
-    assert models.loaded == {"b"}
-    a = work(models, "a", 1, tmp_path, 4000)
-    assert models.loaded == {"a", "b"}
-    assert work(models, "a", 1, tmp_path, 4000) == a
+def test_what_a_job_has_added(make: Make, tmp_path: Path) -> None:
+    """A job that held more than any before it is known by that; of one that held less nothing is known."""
+    models = make(None)
+    peaks = []
+    for holds in (50, 10, 100):
+        work(models, "a", holds, tmp_path)
+        with models.at_work("a", 0) as model:
+            peaks.append(model.new_peak_mib())
+    assert 50 < peaks[0] < 100 < peaks[2]
+    assert peaks[1] == 0
+    assert models.opened == 1
+    assert [one.digest for one in models.open] == ["a"]
 
 
 def test_too_little_for_any(make: Make, tmp_path: Path) -> None:
@@ -141,7 +144,7 @@ def test_a_container_has_what_its_group_leaves(tmp_path: Path) -> None:
         (group / "memory.max").write_text(f"{most * 2**20}\n")
         (group / "memory.current").write_text(f"{used * 2**20}\n")
         (group / "memory.stat").write_text(f"anon 1\ninactive_file {cached * 2**20}\n")
-    free = free_mib(tmp_path / "groups", tmp_path / "own")
-    assert free == 4096 - 3000 + 100 - 512
+    free, total = free_and_total_mib(tmp_path / "groups", tmp_path / "own")
+    assert (free, total) == (4096 - 3000 + 100 - 512, 4096 - 512)
     (inner.parent / "memory.max").write_text("max\n")
-    assert free_mib(tmp_path / "groups", tmp_path / "own") > free
+    assert free_and_total_mib(tmp_path / "groups", tmp_path / "own")[0] > free

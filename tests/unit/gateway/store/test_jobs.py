@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.errors import LeaseLost, NotFound
+from gateway.domain.estimate import UNKNOWN
 from gateway.domain.ids import JobId, Sha256
 from gateway.domain.job import Claim, Priority
 from gateway.domain.schedule import Turn
@@ -86,14 +87,14 @@ def test_how_far_a_job_is(ledger: SqlLedger) -> None:
     """A heartbeat says stage and fraction; a model that has given results is known by its time."""
     [job] = queue(ledger, 1)
     claim = claimed(ledger)
-    assert claim.expected is None
+    assert claim.expected == UNKNOWN
     ledger.heartbeat(claim, 60, "infer", 0.4)
     (row,) = ledger.list_jobs()
     assert (row["stage"], row["fraction"]) == ("infer", 0.4)
     ledger.clock.time += 12  # type: ignore[attr-defined]
     ledger.commit(claim, outcome(job))
     queue(ledger, 2)
-    assert claimed(ledger).expected == 12
+    assert claimed(ledger).expected.seconds == 12
 
 
 def test_three_failures_are_enough(ledger: SqlLedger) -> None:
