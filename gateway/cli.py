@@ -305,13 +305,24 @@ def models_verify(name: str, config: Config = None, as_json: AsJson = False) -> 
 
 @models_app.command("init")
 def models_init(
-    directory: Annotated[Path, typer.Argument(help="A MONAI bundle without a manifest.")],
+    directory: Annotated[Path, typer.Argument(help="A MONAI bundle without a manifest, or a new folder for a fusion.")],
     yes: Annotated[bool, typer.Option("--yes", help="Take every proposal.")] = False,
+    fuse: Annotated[
+        list[str] | None, typer.Option(help="Instead: a fusion of this model and of others; give it for each.")
+    ] = None,
+    config: Config = None,
 ) -> None:
-    """Writes the manifest of a MONAI bundle, from its metadata.json and a few questions."""
-    from gateway.commands.lifecycle import init
+    """Writes the manifest of a MONAI bundle, from its metadata.json and a few questions; or that of a fusion of models."""
+    from gateway.commands.draft import init, init_fusion
+    from gateway.commands.models import find
 
-    ask = (lambda _, proposal: proposal) if yes else (lambda question, proposal: typer.prompt(question, proposal))
+    def ask(question: str, proposal: str) -> str:
+        return proposal if yes else str(typer.prompt(question, proposal))
+
+    if fuse:
+        file = init_fusion(directory, {name: find(config, name) for name in fuse}, ask)
+        print(f"wrote {file}: say what it is for, and read docs/manifest.md (several models)")
+        return
     print(f"wrote {init(directory, ask)}: give each segment its own code, and read docs/manifest.md")
 
 

@@ -1,19 +1,13 @@
-"""`hilum models init, add, test, pin, remove`: a bundle's way into a site, and out of it."""
+"""`hilum models add, sign, test, pin, remove`: a bundle's way into a site, and out of it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gateway.admitted import remember_accepted
 from gateway.commands.edit import drop_model, pin_model, set_model
@@ -21,33 +15,11 @@ from gateway.commands.models import beside, bundles, find
 from gateway.commands.process import process
 from gateway.domain.errors import BundleInvalid, ConfigurationError, HilumError, InputRefused
 from gateway.domain.messages import Outcome
-from gateway.manifest import FILE_NAME, AcceptanceCase, bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.manifest import AcceptanceCase, bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.settings import read_settings
 from gateway.signature import check_signature, sign_bundle
 
 COPIES = "bundles"  # in the data directory
-_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-_TISSUE = {"value": "85756007", "scheme": "SCT", "meaning": "Tissue"}
-_VOLUME = {"value": "118565006", "scheme": "SCT", "meaning": "Volume"}
-_ML = {"value": "mL", "scheme": "UCUM", "meaning": "milliliter"}
-
-Ask = Callable[[str, str], str]
-"""Question and proposal -> answer."""
-
-
-def init(directory: Path, ask: Ask) -> Path:
-    """Writes a manifest beside a MONAI bundle from its metadata.json and a few answers; raises BundleInvalid."""
-    file = directory / FILE_NAME
-    if file.exists():
-        raise BundleInvalid(f"{file} is there already: edit it, or take it away first")
-    manifest = _drafted(directory, _metadata(directory), ask)
-    file.write_text(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    try:
-        read_manifest(directory)
-    except BundleInvalid:
-        file.unlink()
-        raise
-    return file
 
 
 def add(config: Path, directory: Path, name: str | None) -> str:
@@ -159,83 +131,3 @@ def _unexpected(outcome: Outcome, case: AcceptanceCase) -> str | None:
         if not expected.min <= values[0] <= expected.max:
             return f"segment {expected.segment} measures {values[0]:.6g}, not {expected.min:g} to {expected.max:g}"
     return None
-
-
-def _metadata(directory: Path) -> dict[str, Any]:
-    try:
-        data = json.loads((directory / "configs/metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleInvalid(f"{directory} is no MONAI bundle: configs/metadata.json cannot be read") from error
-    if not isinstance(data, dict):
-        raise BundleInvalid(f"{directory} is no MONAI bundle: configs/metadata.json holds no keys")
-    return data
-
-
-def _drafted(directory: Path, metadata: dict[str, Any], ask: Ask) -> dict[str, Any]:
-    weights = next((path for path in sorted(directory.glob("models/*")) if path.suffix in _WEIGHTS), None)
-    if weights is None:
-        raise BundleInvalid(f"{directory}/models holds no weights ({', '.join(_WEIGHTS)})")
-    form: dict[str, Any] = metadata.get("network_data_format", {})
-    image: dict[str, Any] = next(iter(form.get("inputs", {}).values()), {})
-    title = ask("Title, a few words for people", str(metadata.get("name") or directory.name)[:64])
-    name = "".join(letter if letter.isalnum() else "_" for letter in title.lower()).strip("_")
-    return {
-        "manifest": 1,
-        "name": ask("Name: a-z, 0-9, _ and -", name),
-        "version": ask("Version", str(metadata.get("version", "1.0.0"))),
-        "title": title,
-        "intended_use": ask("What it is for, and what not", str(metadata.get("intended_use") or "Research only")),
-        "license": ask("Licence (SPDX)", "Apache-2.0"),
-        "device": {
-            "manufacturer": ask("Who made it", str(metadata.get("authors") or "unknown")[:64]),
-            "model_name": title,
-            "uid": f"2.25.{uuid.uuid4().int}",
-        },
-        "weights": {
-            "file": weights.relative_to(directory).as_posix(),
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        },
-        "input": {"modality": ask("Modalities, with commas", _modality(image)).replace(" ", "").split(",")},
-        **_training(image),
-        "output": {
-            "kind": "segmentation",
-            "segments": (labels := _segments(form, ask)),
-            "measurements": _volumes(labels),
-        },
-    }
-
-
-def _modality(image: dict[str, Any]) -> str:
-    known = {"MRI": "MR", "MR": "MR", "CT": "CT", "PET": "PT"}
-    return known.get(str(image.get("modality", "")).upper(), "MR")
-
-
-def _training(image: dict[str, Any]) -> dict[str, Any]:
-    """MONAI's metadata give the shape that a network was trained on, or a rule for it, which says nothing."""
-    shape = image.get("spatial_shape")
-    told = isinstance(shape, list) and len(shape) in (2, 3) and all(isinstance(one, int) and one > 0 for one in shape)
-    return {"training": {"patch": shape}} if told else {}
-
-
-def _segments(form: dict[str, Any], ask: Ask) -> list[dict[str, Any]]:
-    first: dict[str, Any] = next(iter(form.get("outputs", {}).values()), {})
-    channels: dict[str, str] = first.get("channel_def", {})
-    proposed = [str(text) for text in channels.values() if str(text).lower() != "background"] or ["Segment"]
-    labels = [
-        label.strip()
-        for label in ask("Segments in the order of their numbers, with commas", ",".join(proposed)).split(",")
-    ]
-    return [
-        {
-            "number": number,
-            "label": label[:64],
-            "category": _TISSUE,
-            "type": _TISSUE,  # to be replaced by the structure's own code (PS3.16 CID 7151)
-            "cielab": [60.0, (47 * number) % 160 - 80.0, (83 * number) % 160 - 80.0],
-        }
-        for number, label in enumerate(labels, start=1)
-    ]
-
-
-def _volumes(segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"kind": "volume", "segment": segment["number"], "name": _VOLUME, "unit": _ML} for segment in segments]

@@ -113,8 +113,60 @@ def test_questions_are_asked(tmp_path: Path) -> None:
     """And answers taken."""
     bundle = write_bundle(tmp_path / "bundle")
     (bundle / "hilum.yaml").unlink()
-    ran = hilum("models", "init", bundle, answers="Bright spots\n\n2.0\n\n\n\nMR, CT\nSpot\n")
+    ran = hilum("models", "init", bundle, answers="Bright spots\n\n2.0\n\n\n\nMR, CT\n\nSpot\n")
     assert ran.returncode == 0, ran.stderr
     made = read_manifest(bundle)
     assert (made.title, made.name, made.version) == ("Bright spots", "bright_spots", "2.0")
     assert (made.input.modality, made.output.segments[0].label) == (("MR", "CT"), "Spot")
+
+
+def test_several_series_and_members_are_asked_for(tmp_path: Path) -> None:
+    """Two channels propose two series, two files of weights an ensemble."""
+    bundle = write_bundle(tmp_path / "bundle")
+    (bundle / "hilum.yaml").unlink()
+    (bundle / "models/second.safetensors").write_bytes(b"other numbers")
+    metadata = json.loads((bundle / "configs/metadata.json").read_text())
+    image = {"modality": "MR", "num_channels": 2, "channel_def": {"0": "T1", "1": "FLAIR"}}
+    form = {"inputs": {"image": image}, "outputs": {}}
+    (bundle / "configs/metadata.json").write_text(json.dumps(metadata | {"network_data_format": form}))
+    weights = "model.safetensors, second.safetensors\nvote\n0.7, 0.3\n"
+    ran = hilum("models", "init", bundle, answers=f"Two\n\n\n\n\n\n{weights}\n\n\ndark fluid\nSpot\n")
+    assert ran.returncode == 0, ran.stderr
+    made = read_manifest(bundle)
+    assert [(one.name, one.select) for one in made.inputs] == [
+        ("t1", 'series.description.contains("T1")'),
+        ("flair", 'series.description.contains("dark fluid")'),
+    ]
+    assert made.ensemble is not None
+    assert (made.ensemble.combine, made.shares) == ("vote", (0.7, 0.3))
+
+
+def test_a_fusion_comes_in_after_its_parts(tmp_path: Path) -> None:
+    """Written from two models of the site; refused without one of them; then verified, accepted, pinned and tested again."""
+    site = tmp_path / "hilum.yaml"
+    site.write_text(f"data_dir: {tmp_path / 'data'}\n")
+    for name in ("one", "other"):
+        bundle = write_bundle(tmp_path / name, name=name)
+        if name == "other":
+            lonely = hilum("models", "init", tmp_path / "both", "--fuse", "one", "--config", site, "--yes")
+            assert (lonely.returncode, "of two models or more" in lonely.stderr) == (2, True)
+        assert hilum("models", "add", bundle, "--config", site).returncode == 0
+    fuse = ("--fuse", "one", "--fuse", "other", "--config", site)
+    drafted = hilum("models", "init", tmp_path / "both", *fuse, answers="Both\n\n\n\n\n\nmean\n0.6, 0.4\nleave_out\n")
+    assert drafted.returncode == 0, drafted.stderr
+    made = read_manifest(tmp_path / "both")
+    assert made.fusion is not None
+    assert [(part.name, part.weight, part.missing) for part in made.fusion.parts] == [
+        ("one", 0.6, "leave_out"),
+        ("other", 0.4, "leave_out"),
+    ]
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(f"data_dir: {tmp_path / 'data'}\nmodels:\n  one: {{bundle: {tmp_path / 'one'}}}\n")
+    refused = hilum("models", "verify", tmp_path / "both", "--config", alone)
+    assert (refused.returncode, "other, which is not among the models" in refused.stderr) == (2, True)
+    bundle = with_cases(tmp_path / "both", RIGHT)
+    added = hilum("models", "add", bundle, "--config", site)
+    assert added.returncode == 0, added.stderr
+    assert set(make_models(read_settings(site))) == {"one", "other", "both"}
+    tested = hilum("models", "test", "both", "--config", site)
+    assert (tested.returncode, "1 acceptance cases passed" in tested.stdout) == (0, True)
