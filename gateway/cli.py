@@ -313,17 +313,10 @@ def models_init(
     config: Config = None,
 ) -> None:
     """Writes the manifest of a MONAI bundle, from its metadata.json and a few questions; or that of a fusion of models."""
-    from gateway.commands.draft import init, init_fusion
-    from gateway.commands.models import find
+    from gateway.commands.draft import draft
 
-    def ask(question: str, proposal: str) -> str:
-        return proposal if yes else str(typer.prompt(question, proposal))
-
-    if fuse:
-        file = init_fusion(directory, {name: find(config, name) for name in fuse}, ask)
-        print(f"wrote {file}: say what it is for, and read docs/manifest.md (several models)")
-        return
-    print(f"wrote {init(directory, ask)}: give each segment its own code, and read docs/manifest.md")
+    ask = (lambda _, proposal: proposal) if yes else (lambda question, proposal: typer.prompt(question, proposal))
+    print(draft(directory, fuse or (), config, ask))
 
 
 @models_app.command("add")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gateway.commands.models import find
 from gateway.domain.errors import BundleInvalid
 from gateway.fusion import check_parts
 from gateway.manifest import FILE_NAME, bundle_digest, read_manifest
@@ -22,6 +23,14 @@ _ML = {"value": "mL", "scheme": "UCUM", "meaning": "milliliter"}
 
 Ask = Callable[[str, str], str]
 """Question and proposal -> answer."""
+
+
+def draft(directory: Path, fuse: Sequence[str], config: Path | None, ask: Ask) -> str:
+    """Writes the manifest of a MONAI bundle, or of a fusion of the models called so; says what is left to do."""
+    if not fuse:
+        return f"wrote {init(directory, ask)}: give each segment its own code, and read docs/manifest.md"
+    file = init_fusion(directory, {name: find(config, name) for name in fuse}, ask)
+    return f"wrote {file}: say what it is for, and read docs/manifest.md (several models)"
 
 
 def init(directory: Path, ask: Ask) -> Path:
