@@ -49,8 +49,8 @@ def settle_frames(result: Dataset, source: Source, frames: Sequence[Frame], deri
         item.DimensionOrganizationUID = dimensions
     for keyword in _PER_FRAME_ONLY:
         result.SharedFunctionalGroupsSequence[0].pop(keyword, None)
-    if source.volume.places:
-        _forget_spacing(result, source)
+    if source.volume.places:  # there is no one distance between slices
+        result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].pop("SpacingBetweenSlices", None)
     slices = sorted({frame.slice for frame in frames})
     result.ReferencedSeriesSequence = [_referenced_series(source, slices)]
     value = _per_frame(source, frames, slices, derivation)
@@ -91,21 +91,8 @@ def _derivation(source: Source, index: int, purpose: bytes, code: bytes) -> byte
 
 
 def _position(source: Source, index: int) -> bytes:
-    """Plane Position Sequence (PS3.3 C.7.6.16.2.3), and Pixel Measures Sequence (C.7.6.16.2.1) where slices differ in theirs."""
-    reference = source.reference_of(index)
-    place = _sequence(0x0020, 0x9113, _decimals(0x0020, 0x0032, reference.ImagePositionPatient))
-    if not source.thick_and_thin:
-        return place
-    thickness, spacing = [reference.SliceThickness], reference.PixelSpacing
-    return place + _sequence(0x0028, 0x9110, _decimals(0x0018, 0x0050, thickness) + _decimals(0x0028, 0x0030, spacing))
-
-
-def _forget_spacing(result: Dataset, source: Source) -> None:
-    """An unevenly spaced stack has no distance between slices, and perhaps not one thickness for all frames."""
-    shared = result.SharedFunctionalGroupsSequence[0]
-    shared.PixelMeasuresSequence[0].pop("SpacingBetweenSlices", None)
-    if source.thick_and_thin:
-        del shared.PixelMeasuresSequence
+    """Plane Position Sequence (PS3.3 C.7.6.16.2.3)."""
+    return _sequence(0x0020, 0x9113, _decimals(0x0020, 0x0032, source.reference_of(index).ImagePositionPatient))
 
 
 def _referenced_series(source: Source, slices: Sequence[int]) -> Dataset:

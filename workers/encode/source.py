@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import chain
 
 import numpy as np
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
@@ -160,15 +159,11 @@ class Source(Origin):
         between = self.volume.spacing[0]
         # Scanners may round each image's own; an object has one for all of its frames.
         common = _common(self.first, between)
-        found = tuple(_reference(header, common) for header in headers)
-        for header, reference in zip(headers, found, strict=True) if self.volume.places else ():
-            reference["SliceThickness"] = DataElement("SliceThickness", "DS", _decimal(_thickness(header) or between))
-        return found
-
-    @cached_property
-    def thick_and_thin(self) -> bool:
-        """Whether slices of an uneven stack say that they have more than one thickness, so that frames have to say theirs."""
-        return len({str(reference.SliceThickness) for reference in self.references}) > 1
+        if self.volume.places:
+            # Of thick and thin slices the least, so that no frame claims more than its image shows. Frames cannot have their own:
+            # OHIF shows a black page of such an object.
+            common.SliceThickness = _decimal(min(_thickness(header) or between for header in headers))
+        return tuple(_reference(header, common) for header in headers)
 
     @property
     def segments(self) -> tuple[SegmentSpec, ...]:

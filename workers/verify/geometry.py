@@ -52,7 +52,13 @@ def check_top_level_sources(result: Result, _: Evidence) -> None:
 
 
 def check_frames(result: Result, evidence: Evidence) -> None:
-    """Each frame names one image of the input, and has that image's position, orientation and spacing."""
+    """Each frame names one image of the input, and has that image's position, orientation and spacing.
+
+    What all frames have in common stands once: OHIF 3.13 shows a black page where Pixel Measures are not shared.
+    """
+    shared = result.dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    if any(not shared[0].get(keyword) for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence")):
+        raise result.refuse("spacing", "spacing or orientation of frames is not shared by all of them")
     for number, frame in enumerate(frames(result), start=1):
         image = evidence.header(source_slice(result, evidence, frame, number))
         groups = (frame, *(result.dataset.get("SharedFunctionalGroupsSequence") or ()))

@@ -165,6 +165,14 @@ def _spaced(dataset):
     dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [1.2, 1.2]
 
 
+def _spaced_frame_by_frame(dataset):
+    """Valid by the standard, and a black page in OHIF."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        frame.PixelMeasuresSequence = shared.PixelMeasuresSequence
+    del shared.PixelMeasuresSequence
+
+
 def _transposed_spacing(dataset):
     dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0.9, 1.2]
 
@@ -266,6 +274,7 @@ SPOILED_SEG = {
     "two frames exchanged": (_swapped_slices, "pixels"),
     "turned": (_turned, "orientation"),
     "other spacing": (_spaced, "spacing"),
+    "spacing of each frame": (_spaced_frame_by_frame, "spacing"),
     "spacing of rows and columns exchanged": (_transposed_spacing, "spacing"),
     "other frame of reference": (each("FrameOfReferenceUID", ELSEWHERE), "frame_of_reference"),
     "other matrix": (each("Rows", 48), "matrix"),
