@@ -10,7 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from gateway.domain.messages import Code
 
 Figure = Literal[
-    "size", "noise", "air", "saturated", "empty", "quartile", "median", "upper", "bright", "cut", "likeness", "turned"
+    "size",
+    "noise",
+    "air",
+    "saturated",
+    "empty",
+    "quartile",
+    "median",
+    "upper",
+    "bright",
+    "sharp",
+    "cut",
+    "likeness",
+    "turned",
 ]
 """What an envelope compares: docs/manifest.md says what each is."""
 

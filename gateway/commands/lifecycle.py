@@ -125,7 +125,10 @@ def _problem(
 
 def _unexpected(outcome: Outcome, case: AcceptanceCase) -> str | None:
     for expected in case.expect:
-        values = [item.value for item in outcome.measurements if item.segment == expected.segment]
+        measured = [item for item in outcome.measurements if item.segment == expected.segment]
+        if not outcome.segments:  # numbers of a classification or regression, in the manifest's order
+            measured = list(outcome.measurements[expected.segment - 1 : expected.segment])
+        values = [item.value for item in measured]
         if not values:
             return f"segment {expected.segment} is not measured"
         if not expected.min <= values[0] <= expected.max:

@@ -63,7 +63,7 @@ def test_stripped_head_is_out_of_scope(tmp_path: Path) -> None:
     image = head()
     write_series(tmp_path / "in", image.voxels * image.reference, image.affine)
     done = hilum("process", tmp_path / "in", "--model", "brain-mask", "--output", tmp_path / "out")
-    assert "envelope_empty: not processed: the images are not such as the model was made for" in refusal(done)
+    assert "envelope_size: not processed: the images are not such as the model was made for" in refusal(done)
 
 
 @pytest.mark.parametrize("name", ["crash", "nan"])

@@ -31,16 +31,16 @@ def test_a_stripped_head(tmp_path: Path, neighbours: Neighbours) -> None:
     with FakeEhr() as quiet, Site(tmp_path / "site", _with_quiet(configuration, quiet.port)) as site:
         site.send(files)
         (job,) = site.wait_for_jobs(1)
-        assert (job["state"], job["outcome"]["reason_code"]) == ("quarantined", "envelope_empty")
+        assert (job["state"], job["outcome"]["reason_code"]) == ("quarantined", "envelope_size")
         site.wait_for(lambda: neighbours.ehr.messages, "the message")
         message = neighbours.ehr.messages[0].decode()
         for said in ("Not processed: the images are not such as the model was made for", "111065^Summary of Analyses^DCM",
-                     "111225^Not Attempted^DCM", "113001^Rejected for Quality Reasons^DCM", "ENV-EMPTY^"):  # fmt: skip
+                     "111225^Not Attempted^DCM", "113001^Rejected for Quality Reasons^DCM", "ENV-SIZE^"):  # fmt: skip
             assert said in message
         (found,) = [item for item in neighbours.admin.instances_of(study) if item.sop_class_uid == SR]
         report = dcmread(BytesIO(neighbours.admin.download(found.sop_instance_uid)))
         written = {str(element.value) for element in report.iterall()}
-        assert {"111225", "113001", "ENV-EMPTY", str(dcmread(files[0]).PatientName)} <= written
+        assert {"111225", "113001", "ENV-SIZE", str(dcmread(files[0]).PatientName)} <= written
         site.hilum("replay", "job", job["id"])
         story = lambda: [event["what"] for event in site.ledger.explain(StudyUID(study))["events"]]  # noqa: E731
         site.wait_for(lambda: story().count("refusal reported") == 2, "the second refusal")

@@ -18,11 +18,11 @@ from workers.load.quality import WORDS, figures, likeness, thumbnail, turned_ove
 from workers.load.uneven import even
 from workers.load.volume import Volume
 
-VERSION = 1
+VERSION = 2
 
-_WIDTHS = {"size": 0.0, "noise": 0.04, "air": 0.1, "saturated": 0.02, "empty": 0.65, "cut": 0.2}
+_WIDTHS = {"size": 0.0, "noise": 0.04, "air": 0.025, "saturated": 0.02, "empty": 0.1, "cut": 0.2, "sharp": 1.0}
 """The least width of a range: a few reference images show less than there is. For the rest it is 0.15."""
-_SIZE_FACTOR = 1.8  # people differ in size by ratios, not by millilitres
+_SIZE_FACTOR = 1.6  # people differ in size by ratios, not by millilitres
 _LONELY = 0.6  # likeness of a single reference image to others, which nobody has measured
 _LIKENESS_WIDTH = 0.1
 _LARGEST = 2**20  # bytes of a fingerprint
@@ -147,6 +147,8 @@ def _taken(name: str, reference: Fingerprint, reach: float) -> str:
         return f"at least {low:.2f} is taken"
     if name == "size":
         return f"{low:.0f} to {high:.0f} ml are taken"
+    if name == "sharp":
+        return f"up to {high:.1f} mm are taken"
     return f"up to {high:.1%} is taken" if low <= 0 else f"{low:.1%} to {high:.1%} is taken"
 
 
@@ -156,4 +158,4 @@ def _least_likeness(thumbnails: Sequence[NDArray[np.float32]]) -> float:
         return _LONELY
     mean = np.mean(thumbnails, axis=0)
     least = min(likeness(one, mean) for one in thumbnails)
-    return min(least, 0.7 if len(thumbnails) < 5 else 1.0)
+    return min(least, 0.7 if len(thumbnails) < 3 else 0.8 if len(thumbnails) < 5 else 1.0)

@@ -81,10 +81,6 @@ def back_to_front(image: Head) -> NDArray[np.generic]:
     return image.voxels[:, ::-1]
 
 
-def noisy(image: Head) -> NDArray[np.generic]:
-    return np.abs(image.voxels + np.random.default_rng(0).normal(0, 350, image.voxels.shape))
-
-
 def cropped(image: Head) -> NDArray[np.generic]:
     return image.voxels[:, 40:, :-45]
 
@@ -106,9 +102,8 @@ def top_only(image: Head) -> NDArray[np.generic]:
     [
         (upside_down, "turned", "turned over, feet to head"),
         (back_to_front, "turned", "turned over, front to back"),
-        (noisy, "noise", r"noise is 1\d\.\d% of the signal"),
         (cropped, "cut", "cut off"),
-        (stripped, "size", "the object in the images measures 12"),
+        (stripped, "size", "the object in the images measures 10"),
         (another_contrast, "median", "intensities is at 9"),
         (top_only, "size", "the object in the images measures 11"),
     ],
@@ -125,7 +120,7 @@ def test_what_is_wrong_is_named(change: Callable[[Head], NDArray[np.generic]], f
 
 def test_the_skull_stripped_template_is_refused() -> None:
     """A network for whole heads finds 600 ml of brain in it and says nothing: this does."""
-    with pytest.raises(InputRefused, match=r"not processed: .* have exactly one value: masked"):
+    with pytest.raises(InputRefused, match=r"not processed: .* another contrast or modality"):
         enforce(template(), reference(), envelope())
 
 
