@@ -325,6 +325,7 @@ _STAGES = {
     "open": 0.0,
     "load": 0.05,
     "infer": 0.15,
+    "fuse": 0.65,
     "measure": 0.7,
     "uncertainty": 0.75,
     "encode": 0.85,
