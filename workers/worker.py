@@ -229,10 +229,15 @@ class Worker:
         self._stage = stage
 
     def _waiter(self, claim: Claim, model: WarmModel) -> _Waiter:
-        def now() -> tuple[str, int]:
-            return self._stage, model.held_mib
-
-        return _Waiter(self._ledger, claim, self._lease, self._heartbeat, self._stopping, now)
+        return _Waiter(
+            self._ledger,
+            claim,
+            self._lease,
+            self._heartbeat,
+            self._stopping,
+            stage=lambda: self._stage,
+            held_mib=lambda: model.held_mib,
+        )
 
     def _commit(self, claim: Claim, outcome: Outcome, peak_mib: int) -> str:
         deadline = time.monotonic() + _COMMIT_PATIENCE
@@ -297,24 +302,26 @@ class _Waiter:
         lease: float,
         heartbeat: float,
         stopping: threading.Event,
-        state: Callable[[], tuple[str, int]],
+        *,
+        stage: Callable[[], str],
+        held_mib: Callable[[], int],
     ) -> None:
-        """``state`` says stage and MiB held."""
         self._ledger, self._claim, self._lease = ledger, claim, lease
-        self._heartbeat, self._stopping, self._state = heartbeat, stopping, state
+        self._heartbeat, self._stopping = heartbeat, stopping
+        self._stage, self._held_mib = stage, held_mib
         self._begun, self._told = time.monotonic(), ""
         self._next = self._begun + heartbeat
 
     def __call__(self) -> None:
         if self._stopping.is_set():
             raise _Stopped
-        now, (stage, held) = time.monotonic(), self._state()
+        now, stage = time.monotonic(), self._stage()
         if now < self._next and stage == self._told:
             return
         self._next, self._told = now + self._heartbeat, stage
         try:
             done = how_far(stage, now - self._begun, self._claim.expected.seconds)
-            self._ledger.heartbeat(self._claim, self._lease, stage, done, held)
+            self._ledger.heartbeat(self._claim, self._lease, stage, done, self._held_mib())
         except LeaseLost:
             raise
         except LedgerError:

@@ -17,9 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import numpy as np
 import torch
@@ -193,30 +195,39 @@ def _quantised() -> None:
 
 
 def _queue(folder: Path, studies: int = 20) -> None:
-    """Studies of small images one after another in one warm process, beside as many cold ones (measured on three)."""
-    bundle, scratch = write_bundle(folder / "small"), folder / "queue"
+    """Studies of small images one after another in one warm process, shared by two, and in as many cold ones (measured on
+    three)."""
+    bundle = write_bundle(folder / "small")
     orders = []
     for number in range(studies):
         files = write_block(folder / f"in-{number}", seed=str(number))
-        orders.append(job_order(files, bundle, scratch / str(number), job_id=f"{number:032x}"))
-    room = Room(readable=(folder,), writable=scratch)
-    begun = time.perf_counter()
-    _work(orders, room)
-    warm = time.perf_counter() - begun
-    begun = time.perf_counter()
-    for order in orders[:3]:
-        _work([order], room)
-    cold = (time.perf_counter() - begun) * studies / 3
-    Console().print(f"{studies} studies: {warm:.1f} s queued, {cold:.1f} s one by one and cold ({cold / warm:.1f} x)")
+        orders.append(job_order(files, bundle, folder / "unused", job_id=f"{number:032x}"))
+    rooms = [Room(readable=(folder,), writable=folder / name) for name in ("one", "two")]
+    warm, shared = (_seconds(rooms[:many], orders) for many in (1, 2))
+    cold = sum(_seconds(rooms[:1], [order]) for order in orders[:3]) * studies / 3
+    Console().print(
+        f"{studies} studies: {warm:.1f} s queued, {shared:.1f} s shared by two processes, "
+        f"{cold:.1f} s one by one and cold ({cold / warm:.1f} x)"
+    )
 
 
-def _work(orders: Sequence[JobOrder], room: Room) -> None:
-    """One process for all; what a job has left in the scratch is cleared before the next."""
-    process = ModelProcess(room)
+def _seconds(rooms: Sequence[Room], orders: Sequence[JobOrder]) -> float:
+    """What processes in these rooms take for all orders, their start included; each takes the next when it is free."""
+    waiting: SimpleQueue[JobOrder] = SimpleQueue()
     for order in orders:
-        Path(order.output_dir).mkdir(parents=True, exist_ok=True)
-        process.run(order, timeout=120)
-    process.close()
+        waiting.put(order)
+
+    def work(room: Room) -> None:
+        process = ModelProcess(room)
+        with suppress(Empty):
+            while order := waiting.get_nowait():
+                process.run(replace(order, output_dir=str(room.writable / order.job_id)), timeout=120)
+        process.close()
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(len(rooms)) as threads:
+        list(threads.map(work, rooms))
+    return time.perf_counter() - begun
 
 
 def _job(folder: Path) -> None:
