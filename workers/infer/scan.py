@@ -62,6 +62,30 @@ _FORBIDDEN_PLACES = (
     "monai.utils.run_cmd",
     "monai.utils.dist",
 )
+_REACHED = {
+    "subprocess",
+    "os",
+    "sys",
+    "socket",
+    "ctypes",
+    "shutil",
+    "importlib",
+    "builtins",
+    "pickle",
+    "posix",
+    "tempfile",
+}
+"""Modules that libraries import: `numpy.f2py.subprocess` is `subprocess`."""
+_LOADERS = {
+    "load",
+    "loads",
+    "_load",
+    "load_library",
+    "_load_from_bytes",
+    "load_url",
+    "load_state_dict_from_url",
+    "unsafe_load",
+}
 _ALLOWED_PLACES = tuple(f"monai.apps.detection.{part}" for part in ("networks", "transforms", "utils"))
 _OS = ("os.path", "os.sep", "os.cpu_count", "os.environ.get")
 _RISKY_IMPORTS = {"subprocess", "socket", "ctypes", "multiprocessing", "pickle", "shutil", "requests", "urllib", "http"}
@@ -128,19 +152,20 @@ def _parsed(bundle: Path, file: Path, place: str) -> Any:
 def _configuration(node: Any, place: str, own: set[str]) -> Iterator[Finding]:
     if isinstance(node, dict):
         for key, value in node.items():
-            if key == "_target_" and isinstance(value, str) and not value.startswith(("$", "@")):
-                yield from _target(value, f"{place}: {key}", own)
+            if key == "_target_" and isinstance(value, str):
+                yield from _target(value.strip(), f"{place}: {key}", own)
             yield from _configuration(value, f"{place}: {key}", own)
     elif isinstance(node, list):
         for number, value in enumerate(node):
             yield from _configuration(value, f"{place}.{number}", own)
     elif isinstance(node, str) and node.lstrip().startswith("$"):
         yield from _expression(node.lstrip()[1:], place, own)
-    elif isinstance(node, str) and node.startswith("%") and ("://" in node or ".." in node or node.startswith("%/")):
-        yield Finding(place, f"takes {node[:60]!r} from outside the bundle", refuse=True)
+    elif isinstance(node, str) and node.startswith("%") and re.search(r"[./]", node):
+        yield Finding(place, f"takes {node[:60]!r} from another file, which is not scanned", refuse=True)
 
 
 def _target(name: str, place: str, own: set[str]) -> Iterator[Finding]:
+    name = name.removeprefix("$").strip()  # an expression that is a name is that name; a reference could be any text
     root, dotted, _ = name.partition(".")
     if not _NAME.fullmatch(name):
         yield Finding(place, f"{name[:60]!r} is no name", refuse=True)
@@ -157,6 +182,9 @@ def _is_forbidden(name: str) -> bool:
         return True
     if any(name == place or name.startswith(f"{place}.") for place in _FORBIDDEN_PLACES):
         return not name.startswith(_ALLOWED_PLACES)
+    first, *parts = name.split(".")
+    if _REACHED.intersection(parts) or (first in ("torch", "numpy", "np") and parts and parts[-1] in _LOADERS):
+        return True
     if name.startswith("os."):
         return not any(name == place or name.startswith(f"{place}.") for place in _OS)
     return "__" in name

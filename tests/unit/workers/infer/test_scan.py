@@ -45,6 +45,10 @@ def with_config(tmp_path: Path, value: Any, key: str = "extra") -> Path:
         "$exec(",
         "$@network_def.__init__.__globals__",
         "  $__import__('os')",
+        "$torch.serialization.os.execv('/bin/id', ['id'])",
+        "$numpy.f2py.subprocess.run(['id'])",
+        "$np.load('x', allow_pickle=True)",
+        "$torch.storage._load_from_bytes(b'x')",
     ],
 )
 @pytest.mark.parametrize("wrap", [lambda text: text, lambda text: {"a": [{"b": text}]}], ids=["plain", "nested"])
@@ -60,12 +64,23 @@ def test_an_expression_that_reaches_out_refuses_the_bundle(tmp_path: Path, expre
 @pytest.mark.parametrize(
     "target",
     ["subprocess.run", "os.system", "builtins.eval", "torch.load", "torch.hub.load", "monai.bundle.run", "pty.spawn",
-     "scripts.network.__init__", "a b", "importlib.import_module", "monai.utils.module.load_submodules"],
+     "scripts.network.__init__", "a b", "@hidden", "$'subprocess' + '.run'", "torch.serialization.load",
+     "torch.serialization.os.execv", "numpy.f2py.subprocess.run", "$torch.load",
+     "importlib.import_module", "monai.utils.module.load_submodules"],
 )  # fmt: skip
 def test_a_target_outside_the_list_refuses_the_bundle(tmp_path: Path, target: str) -> None:
     """`_target_` imports and calls what it names."""
     with pytest.raises(BundleInvalid, match=r"may call|is no name"):
         check(with_config(tmp_path, {"_target_": target, "args": ["id"]}))
+
+
+@pytest.mark.parametrize(
+    "macro", ["%docs/evil.json::x", "%../evil.json::x", "%/tmp/evil.yaml::x", "%configs/more.json::x"]
+)
+def test_a_macro_of_another_file_refuses_the_bundle(tmp_path: Path, macro: str) -> None:
+    """It would be taken from where nobody has looked."""
+    with pytest.raises(BundleInvalid, match="not scanned"):
+        check(with_config(tmp_path, {"x": macro}))
 
 
 def test_a_folder_of_the_bundle_lends_its_name_to_nothing(tmp_path: Path) -> None:
