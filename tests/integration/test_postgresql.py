@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 SAME = [
     "tests/unit/gateway/store/test_intake.py",
     "tests/unit/gateway/store/test_jobs.py",
+    "tests/unit/gateway/store/test_crew.py",
     "tests/unit/gateway/store/test_outbox.py",
     "tests/unit/gateway/store/test_evidence_rows.py",
 ]
