@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from gateway.manifest import read_manifest
 from tests.conformance.conftest import run
 from tests.support.fusions import builtin, write_fusion
 from tests.support.head import head
@@ -52,7 +53,7 @@ def test_two_networks_outline_one_brain(tmp_path: Path, neighbours: Neighbours) 
         objects = _downloaded(neighbours, job["study_uid"])
         _assert_on_the_head(next(one for one in objects if one.SOPClassUID == SEG), both["MPRAGE"])
         report, *_ = [one for one in objects if one.SOPClassUID == SR]
-        assert "Made of 2 models by weighted mean of probabilities: mask (brain_mask 1.1.0" in _words(report)
+        assert f"Made of 2 models by weighted mean of probabilities: mask ({_build('brain_mask')}" in _words(report)
         listed = {
             str(one.SeriesInstanceUID)
             for one in report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
@@ -94,11 +95,15 @@ def test_rules_over_two_models(tmp_path: Path, neighbours: Neighbours) -> None:
         objects = _downloaded(neighbours, job["study_uid"])
         assert not [one for one in objects if one.SOPClassUID == SEG]
         (report,) = [one for one in objects if one.SOPClassUID == SR]
-        assert "Made of 2 models by rules: face (face_check 1.0.0" in _words(report)
+        assert f"Made of 2 models by rules: face ({_build('face_check')}" in _words(report)
         _assert_valid(objects, tmp_path / "objects")
         (message,) = neighbours.ehr.messages
         assert "Made of 2 models by rules" in message.decode()
         assert_promises(site, neighbours, files, receipts)
+
+
+def _build(name: str) -> str:
+    return f"{name} {read_manifest(builtin(name)).version}"
 
 
 def _study(directory: Path, study: str) -> dict[str, list[Path]]:
@@ -134,7 +139,7 @@ def _assert_of_both(outcome: dict[str, Any]) -> None:
     assert mask["provenance"]["weights"] != tissue["provenance"]["weights"]
     assert 0.6 < outcome["quality"]["parts_agreement"] < 0.9
     (sentence,) = [flag for flag in outcome["flags"] if flag.startswith("Made of")]
-    assert "mask (brain_mask 1.1.0, weight 0.60, Dice 0.9" in sentence
+    assert f"mask ({_build('brain_mask')}, weight 0.60, Dice 0.9" in sentence
     assert "they do not agree: between them Dice is" in sentence
 
 
