@@ -67,7 +67,7 @@ class Jobs:
                     wait(connection, row, why, now)
                 return None
             values = self._lease(owner, lease) | {"fence": row.fence + 1, "started_at": now, "finished_at": None}
-            values |= {"stage": "", "fraction": None, "waits": "", "waits_since": None, "held_mib": 0}
+            values |= {"waits": "", "waits_since": None, "held_mib": 0}
             rows.move_job(connection, row, JobEvent.CLAIMED, host=room.host if room else "", **values)
             rows.tell(connection, now, row.study_uid, "job started", f"attempt {row.fence + 1}", row.id)
             job = rows.to_job(self._row(connection, JobId(row.id)))

@@ -254,7 +254,8 @@ def move_study(connection: Connection, uid: str, event: StudyEvent, **values: An
 
 
 def move_job(connection: Connection, row: Row[Any], event: JobEvent, **values: Any) -> JobState:
-    """Moves a job by the table; raises IllegalTransition."""
+    """Moves a job by the table; raises IllegalTransition. How far it was in the state before is over."""
     after = next_job_state(JobState(row.state), event)
-    connection.execute(update(schema.jobs).where(schema.jobs.c.id == row.id).values(state=after.value, **values))
+    values |= {"state": after.value, "stage": "", "fraction": None}
+    connection.execute(update(schema.jobs).where(schema.jobs.c.id == row.id).values(**values))
     return after

@@ -93,6 +93,8 @@ def test_how_far_a_job_is(ledger: SqlLedger) -> None:
     assert (row["stage"], row["fraction"]) == ("infer", 0.4)
     ledger.clock.time += 12  # type: ignore[attr-defined]
     ledger.commit(claim, outcome(job))
+    (row,) = ledger.list_jobs()
+    assert (row["stage"], row["fraction"]) == ("", None)
     queue(ledger, 2)
     assert claimed(ledger).expected.seconds == 12
 
