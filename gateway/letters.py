@@ -90,7 +90,9 @@ class Letters:
                 self._ledger.request_report(letter.job_id, ReportKind.CORRECTED, reason=reason)
 
     def _header(self, job: JobId) -> Header:
-        return self._ledger.input_instances(job)[0].header
+        """Of the images that results lie on: a prior's name another study and another order."""
+        series = self._ledger.job(job).draft.series_uid
+        return next(one.header for one in self._ledger.input_instances(job) if one.header.series_uid == series)
 
     def _draft(
         self, job: Job, header: Header, destination: DestinationName, edition: Edition, subject: Subject

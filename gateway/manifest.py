@@ -326,6 +326,8 @@ class Manifest(Part):
     def _told_apart(self) -> Self:
         if len({item.name for item in self.inputs}) < len(self.inputs):
             raise ValueError("each of `inputs` needs a name of its own")
+        if self.input.study != "same":
+            raise ValueError("the first input is of the study itself: results lie on its images")
         if self.input.missing != "refuse":
             raise ValueError("nothing can take the place of the first input: results lie on its images")
         return self

@@ -134,6 +134,9 @@ class Input(Part):
         None  # in place of padding, in the images' unit; none: -1000 in CT, else the least measured
     )
     envelope: Envelope | None = None
+    study: Literal["same", "prior"] = (
+        "same"  # of several inputs: of the study itself, or of an earlier one of the patient
+    )
     missing: Literal["refuse", "zeros"] | Instead = "refuse"  # of several inputs, when no series fits this one
 
 

@@ -16,7 +16,7 @@ from gateway.domain.errors import ConfigurationError, HilumError, MessageInvalid
 from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, StudyUID
 from gateway.domain.job import refusal_edition
 from gateway.domain.ports import Broker, Ledger, Spool
-from gateway.domain.study import Series
+from gateway.domain.study import Series, Study
 from gateway.hold import assembly
 from gateway.hold.holder import Holder
 from gateway.letters import Letters
@@ -25,6 +25,7 @@ from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
 from gateway.retraction import Retraction
 from gateway.route import selection
+from gateway.route.priors import NO_PRIORS, Priors, find_priors
 from gateway.submit.jobkey import job_key
 
 _RING_BACK_OFF = 15.0  # seconds; doubles for a job that stays queued
@@ -91,7 +92,8 @@ class Pipeline:
         """Route: complete studies to jobs, or to none and why."""
         for record in self.ledger.complete_studies():
             study = self.ledger.study(record.uid)
-            decision = selection.decide(study, self.rules, self.models, _key, self._link(record.uid))
+            order = self._link(record.uid)
+            decision = selection.decide(study, self.rules, self.models, _key, order, self._priors(study))
             if decision.quarantine:
                 self.ledger.quarantine_study(record.uid, record.revision, decision.reason, record.flags)
                 continue
@@ -100,6 +102,12 @@ class Pipeline:
             log(stage="route").info(
                 "study routed", study_uid=record.uid, jobs=len(decision.jobs), reason=decision.reason
             )
+
+    def _priors(self, study: Study) -> Priors:
+        """Earlier studies, where some model takes one."""
+        if not any(model.takes_prior for model in self.models.values()):
+            return NO_PRIORS
+        return find_priors(study, self.ledger.whole_studies({one.header.patient.patient_id for one in study.instances}))
 
     def ring(self) -> None:
         """Submit: wakes workers for jobs that nobody has heard of yet, or not for a while."""

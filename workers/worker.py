@@ -185,9 +185,10 @@ class Worker:
     def _order(self, claim: Claim, bundle: Path, desk: Desk, output: Path) -> JobOrder:
         instances = self._ledger.input_instances(claim.job.id)
         requested = self._ledger.requested_procedure(claim.job.id)
-        names: dict[str, list[str]] = {}  # parts of a fusion may take the same series
-        for one in claim.job.draft.inputs:
-            names.setdefault(one.series_uid, []).append(one.name)
+        draft = claim.job.draft
+        names: dict[tuple[str, str], list[str]] = {}  # parts of a fusion may take the same series
+        for one, series in zip(draft.inputs, draft.series, strict=False):
+            names.setdefault(series, []).append(one.name)
         return JobOrder(
             job_id=claim.job.id,
             bundle=str(bundle),
@@ -199,7 +200,7 @@ class Worker:
                     input=name,
                 )
                 for item in instances
-                for name in names.get(item.header.series_uid, [""])
+                for name in names.get((item.header.study_uid, item.header.series_uid), [""])
             ),
             output_dir=str(output),
             content_time=claim.job.created_at,

@@ -16,6 +16,7 @@ from gateway.domain.study import Instance, Series, Study
 from gateway.receive.header import read_header
 from gateway.route import selection
 from gateway.route.inputs import NoChoice
+from gateway.route.priors import find_priors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ def choose_series(instances: Sequence[Instance], model: selection.Model, series_
     if series_uid is not None:
         series = [(study, item) for study, item in series if item.uid == SeriesUID(series_uid)]
     if model.joint and series:
-        return _several(series, model)
+        return _several(studies, series, model)
     fitting = [(study, item) for study, item in series if selection.unfit(model, study, item) is None]
     if len(fitting) == 1:
         return Chosen(series=(("", fitting[0][1]),))
@@ -97,13 +98,15 @@ def choose_series(instances: Sequence[Instance], model: selection.Model, series_
     raise InputRefused(f"no series fits {model.name}: {reasons}", code="no_series")
 
 
-def _several(series: Sequence[tuple[Study, Series]], model: selection.Model) -> Chosen:
-    """One series for each input, the reference among ``series``."""
-    studies = {study.uid: study for study, _ in series}
+def _several(held: Sequence[Study], series: Sequence[tuple[Study, Series]], model: selection.Model) -> Chosen:
+    """One series for each input, the reference among ``series``; beside the study the folder may hold priors of it."""
+    studies = list({study.uid: study for study, _ in series}.values())
+    if model.takes_prior:
+        studies = [one for one in studies if not any(one in find_priors(other, [one]).studies for other in studies)]
     if len(studies) > 1:
         raise InputRefused(f"the folder holds {len(studies)} studies, {model.name} takes one", code="no_series")
-    (study,) = studies.values()
-    choice = model.choose(study, [item for _, item in series])
+    (study,) = studies
+    choice = model.choose(study, [item for of, item in series if of is study], find_priors(study, held))
     if isinstance(choice, NoChoice):
         raise InputRefused(f"{model.name}: {choice.reason}", code="no_series")
     return Chosen(series=choice.series, flags=choice.flags)

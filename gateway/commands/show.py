@@ -130,6 +130,9 @@ def explain(config: Path | None, study_uid: str, as_json: bool) -> None:
         "last_at": _time,
     }
     _print("series", found["series"], series, False)
+    if found["priors"]:
+        priors: _Columns = {"job_id": str, "input": str, "study_date": str, "study_uid": str, "series_number": str}
+        _print("priors", found["priors"], priors, False)
     _ehr(out, found["ehr"])
     _story(out, found["events"])
     for job in found["jobs"]:

@@ -41,6 +41,7 @@ class NamedSeries:
 
     name: str  # of the input
     series_uid: SeriesUID
+    study_uid: StudyUID | None = None  # of a prior; none: the job's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,15 @@ class JobDraft:
     inputs: tuple[NamedSeries, ...] = ()  # of a model that takes several series: `series_uid` first, then the others
 
     @property
-    def series(self) -> tuple[SeriesUID, ...]:
-        """All series that it is about."""
-        return tuple(item.series_uid for item in self.inputs) or (self.series_uid,)
+    def series(self) -> tuple[tuple[StudyUID, SeriesUID], ...]:
+        """All series that it is about, each with its study."""
+        own = ((self.study_uid, self.series_uid),)
+        return tuple((item.study_uid or self.study_uid, item.series_uid) for item in self.inputs) or own
+
+    @property
+    def prior_studies(self) -> frozenset[StudyUID]:
+        """Earlier studies that some of its series are of."""
+        return frozenset(item.study_uid for item in self.inputs if item.study_uid)
 
 
 @dataclass(frozen=True, kw_only=True)

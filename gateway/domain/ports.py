@@ -262,8 +262,15 @@ class RoutingLedger(Protocol):
         """All instances of a study; raises NotFound."""
         ...
 
+    def whole_studies(self, patient_ids: Collection[str]) -> Sequence[Study]:
+        """Studies with one of these Patient IDs that are all here and that nothing is held back of."""
+        ...
+
     def route(self, study: StudyUID, revision: int, jobs: Sequence[JobDraft], reason: str) -> Sequence[JobId]:
-        """COMPLETE -> ROUTED or UNROUTED with its jobs, in one transaction; returns the jobs that are new."""
+        """COMPLETE -> ROUTED or UNROUTED with its jobs, in one transaction; returns the jobs that are new.
+
+        Nothing happens where something has come since, to the study or to a prior of a job.
+        """
         ...
 
     def quarantine_study(self, study: StudyUID, revision: int, reason: str, flags: Sequence[str] = ()) -> None:

@@ -20,9 +20,9 @@ from gateway.domain.context import (
     request_keys,
 )
 from gateway.domain.messages import Code
+from gateway.domain.names import agree, comparable
 from gateway.domain.study import Patient
 from gateway.orders.identity import Description, Identities, Name
-from gateway.orders.names import agree, comparable
 
 _HOW = ("accession number", "order number", "study instance uid")
 

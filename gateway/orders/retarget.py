@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import Enum
 
 from gateway.domain.context import Identifier, Subject
+from gateway.domain.names import agree
 from gateway.domain.states import DeliveryState
-from gateway.orders.names import agree
 
 
 class Step(Enum):

@@ -1,7 +1,8 @@
 """Which series of a study a model takes, one for each input of its manifest, and why. Pure.
 
 Several series may fit an input: original images go before derived ones, fine slices before coarse, more before fewer, then the
-lower series number; beside a reference, series in its frame of reference go first of all. The reason says that there was a choice.
+lower series number; beside a reference, series in its frame of reference go first of all. Of priors the newest study goes first.
+The reason says that there was a choice.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from itertools import pairwise
 
 from gateway.domain.study import Header, Series, Study
 from gateway.manifest_input import Input, Instead
+from gateway.route.priors import NO_PRIORS, Priors
 from gateway.route.rules import Expression
 
 _MOST_TRIED = 12  # series for one input
@@ -30,6 +32,11 @@ class Wanted:
     def optional(self) -> bool:
         """Whether the model can do without it."""
         return self.input.missing == "zeros"
+
+    @property
+    def prior(self) -> bool:
+        """Whether it takes a series of an earlier study."""
+        return self.input.study == "prior"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +78,11 @@ def unfit(wanted: Wanted, study: Study, series: Series) -> str | None:
 
 
 def choose(
-    wanted: Sequence[Wanted], study: Study, references: Sequence[Series], near: Series | None = None
+    wanted: Sequence[Wanted],
+    study: Study,
+    references: Sequence[Series],
+    near: Series | None = None,
+    priors: Priors = NO_PRIORS,
 ) -> Choice | NoChoice:
     """One series for each input; the first input takes one of ``references``, no series stands for two inputs.
 
@@ -81,10 +92,13 @@ def choose(
     if near is not None:
         home = near.first.frame_of_reference_uid
         candidates[0].sort(key=lambda item: (item.uid != near.uid, item.first.frame_of_reference_uid != home))
-    candidates += [_ranked(each, study, study.series) for each in wanted[1:]]
+    candidates += [
+        [item for one in _studies(each, study, priors) for item in _ranked(each, one, one.series)][:_MOST_TRIED]
+        for each in wanted[1:]
+    ]
     for each, found in zip(wanted, candidates, strict=True):
         if not found and not each.optional:
-            return _without(each, study)
+            return _without(each, study, priors)
     picked = next(_assignments(wanted, candidates, ()), None)
     if picked is None:
         names = ", ".join(each.input.name for each in wanted)
@@ -98,11 +112,16 @@ def choose(
             if series is not None and len(found) > 1
         ),
         flags=tuple(
-            f"There was no series for the input {each.input.name} ({_nearest(each, study)}): the model ran without it."
+            f"There was no series for the input {each.input.name} ({_nearest(each, study, priors)}): the model ran without it."
             for each, series in pairs
             if series is None
         ),
     )
+
+
+def _studies(wanted: Wanted, study: Study, priors: Priors) -> tuple[Study, ...]:
+    """Whose series an input may take; each is judged as one of its own study."""
+    return priors.studies if wanted.prior else (study,)
 
 
 def plane_of(header: Header) -> str:
@@ -150,23 +169,27 @@ def _assignments(
         yield picked
         return
     left = [item for item in candidates[at] if item not in picked]
-    if picked and picked[0] is not None:
+    if picked and picked[0] is not None and not wanted[at].prior:
         home = picked[0].first.frame_of_reference_uid
         left.sort(key=lambda item: item.first.frame_of_reference_uid != home)  # keeps the order of ranks otherwise
     for item in [*left, *([None] if wanted[at].optional else [])]:
         yield from _assignments(wanted, candidates, (*picked, item))
 
 
-def _without(wanted: Wanted, study: Study) -> NoChoice:
-    reason = f"no series for the input {wanted.input.name} ({_nearest(wanted, study)})"
+def _without(wanted: Wanted, study: Study, priors: Priors) -> NoChoice:
+    reason = f"no series for the input {wanted.input.name} ({_nearest(wanted, study, priors)})"
     instead = wanted.input.missing
     return NoChoice(reason=reason, instead=instead.run if isinstance(instead, Instead) else "")
 
 
-def _nearest(wanted: Wanted, study: Study) -> str:
+def _nearest(wanted: Wanted, study: Study, priors: Priors) -> str:
     """Why the series that comes nearest does not fit."""
+    if wanted.prior and not priors.studies:
+        return priors.why
     reasons = dict.fromkeys(
-        unfit(wanted, study, item) or "its slices are too coarse or too fine" for item in study.series
+        unfit(wanted, one, item) or "its slices are too coarse or too fine"
+        for one in _studies(wanted, study, priors)
+        for item in one.series
     )
     return next((why for why in reasons if not why.startswith("modality")), next(iter(reasons), "there is no series"))
 

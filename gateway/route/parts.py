@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.domain.study import Series, Study
 from gateway.route.inputs import Choice, NoChoice, Wanted, choose
+from gateway.route.priors import Priors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class RoutedPart:
 
 
 def choose_for_parts(
-    wanted: Sequence[Wanted], parts: Sequence[RoutedPart], study: Study, references: Sequence[Series]
+    wanted: Sequence[Wanted], parts: Sequence[RoutedPart], study: Study, references: Sequence[Series], priors: Priors
 ) -> Choice | NoChoice:
     """The series that results lie on, out of ``references``, and for each part one for each of its inputs (`PART/INPUT`).
 
@@ -32,7 +33,7 @@ def choose_for_parts(
         return own
     picked, flags, said = list(own.series), list(own.flags), [own.reason] if own.reason else []
     for part in parts:
-        found = choose(part.wanted, study, study.series, near=own.series[0][1])
+        found = choose(part.wanted, study, study.series, near=own.series[0][1], priors=priors)
         if isinstance(found, NoChoice):
             if not part.optional:
                 return NoChoice(reason=f"its part {part.name} ({part.run}) cannot be run: {found.reason}")

@@ -13,6 +13,7 @@ from gateway.manifest import Manifest
 from gateway.route.inputs import Choice, NoChoice, Wanted, choose
 from gateway.route.inputs import unfit as unfit_input
 from gateway.route.parts import RoutedPart, choose_for_parts
+from gateway.route.priors import NO_PRIORS, Priors
 from gateway.route.rules import Expression, compile_expression
 
 
@@ -32,11 +33,16 @@ class Model:
         """Whether one answer is about several series."""
         return bool(self.manifest.inputs or self.parts)
 
-    def choose(self, study: Study, references: Sequence[Series]) -> Choice | NoChoice:
+    @property
+    def takes_prior(self) -> bool:
+        """Whether it, or a part of it, takes a series of an earlier study."""
+        return any(each.prior for wanted in (self.wanted, *(part.wanted for part in self.parts)) for each in wanted)
+
+    def choose(self, study: Study, references: Sequence[Series], priors: Priors) -> Choice | NoChoice:
         """The series of a joint answer; the one that results lie on is one of ``references``."""
         if self.parts:
-            return choose_for_parts(self.wanted, self.parts, study, references)
-        return choose(self.wanted, study, references)
+            return choose_for_parts(self.wanted, self.parts, study, references, priors)
+        return choose(self.wanted, study, references, priors=priors)
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
@@ -130,7 +136,7 @@ def needed(rule: RoutingRule, models: Mapping[ModelName, Model]) -> list[tuple[M
         for name in rule.run
         for wanted in (models[name].wanted, *(part.wanted for part in models[name].parts if not part.optional))
         for each in wanted
-        if each.input.missing == "refuse"
+        if each.input.missing == "refuse" and not each.prior  # an earlier study does not come with this one
     ]
 
 
@@ -140,8 +146,9 @@ def decide(
     models: Mapping[ModelName, Model],
     key: JobKey,
     order: Order | None = None,
+    priors: Priors = NO_PRIORS,
 ) -> Decision:
-    """Jobs for a complete study and its order, or none and why."""
+    """Jobs for a complete study, its order and its priors, or none and why."""
     if reason := mixed_patients(study):
         return Decision(jobs=(), reason=reason, quarantine=True)
     if not study.series:
@@ -157,7 +164,7 @@ def decide(
         if not series:
             reasons.append(f"rule {rule.name!r}: condition false for every series")
         for name in rule.run if series else ():
-            done = _run(rule, models[name], models, study, series, add, key, _urgency(rule, order))
+            done = _run(rule, models[name], models, study, series, priors, add, key, _urgency(rule, order))
             reasons.append(f"rule {rule.name!r}: {done}")
     return Decision(jobs=tuple(drafts.values()), reason="; ".join(reasons) or "no rules are configured")
 
@@ -168,6 +175,7 @@ def _run(
     models: Mapping[ModelName, Model],
     study: Study,
     series: Sequence[Series],
+    priors: Priors,
     add: Callable[[JobDraft], None],
     key: JobKey,
     priority: Priority,
@@ -178,7 +186,7 @@ def _run(
     following: Model | None = model
     while following is not None and following.name not in tried:
         tried.add(following.name)
-        done = _apply(rule, following, study, series, add, key, priority)
+        done = _apply(rule, following, study, series, priors, add, key, priority)
         if isinstance(done, str):
             return "; instead ".join([*said, done])
         said.append(f"{following.name} is not run: {done.reason}" if following.joint else done.reason)
@@ -191,6 +199,7 @@ def _apply(
     model: Model,
     study: Study,
     series: Sequence[Series],
+    priors: Priors,
     add: Callable[[JobDraft], None],
     key: JobKey,
     priority: Priority,
@@ -214,15 +223,15 @@ def _apply(
             voxels=_voxels([one for _, one in choice.series] if choice else [reference]),
             on_refusal=rule.on_refusal or OnRefusal(model.manifest.on_refusal),
             flags=choice.flags if choice else (),
-            inputs=tuple(NamedSeries(name=name, series_uid=one.uid) for name, one in choice.series) if choice else (),
+            inputs=tuple(_named(name, one, study) for name, one in choice.series) if choice else (),
         )
 
     if model.joint:
-        choice = model.choose(study, series)
+        choice = model.choose(study, series, priors)
         if isinstance(choice, NoChoice):
             return choice
         add(draft(choice.series[0][1], joint_input_set(choice.series), choice))
-        names = ", ".join(f"{name} = {one.first.series_number or one.uid}" for name, one in choice.series)
+        names = ", ".join(f"{name} = {_told(one, study)}" for name, one in choice.series)
         why = f" ({choice.reason})" if choice.reason else ""
         return f"{model.name} on series {names}{why}"
     chosen = [item for item in series if unfit(model, study, item) is None]
@@ -231,6 +240,16 @@ def _apply(
     if chosen:
         return f"{model.name} on {len(chosen)} of {len(study.series)} series"
     return NoChoice(reason=f"no series fits {model.name} ({unfit(model, study, series[0])})")
+
+
+def _named(name: str, series: Series, study: Study) -> NamedSeries:
+    of = series.first.study_uid
+    return NamedSeries(name=name, series_uid=series.uid, study_uid=None if of == study.uid else of)
+
+
+def _told(series: Series, study: Study) -> str:
+    number, of = series.first.series_number or series.uid, series.first.study_uid
+    return number if of == study.uid else f"{number} of the earlier study {of}"
 
 
 def _urgency(rule: RoutingRule, order: Order | None) -> Priority:

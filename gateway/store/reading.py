@@ -160,6 +160,7 @@ class Reading:
                 select(schema.evidence).where(schema.evidence.c.study_uid == study).order_by(schema.evidence.c.id)
             ),
             "jobs": jobs[::-1],
+            "priors": self._priors(study),
             "deliveries": self.list_deliveries(10_000, study=study)[::-1],
             "ehr": self._ehr(study),
             "events": self._all(events),
@@ -182,6 +183,18 @@ class Reading:
             "held": row.hold,
         }
 
+    def _priors(self, study: str) -> list[dict[str, Any]]:
+        """Which series of earlier studies its jobs were given."""
+        with reading(self.engine) as connection:
+            jobs = connection.execute(select(schema.jobs).where(schema.jobs.c.study_uid == study)).all()
+            return [
+                {"job_id": job.id, "input": one["name"], "study_uid": one["study_uid"], "series_uid": one["series_uid"]}
+                | _dated(connection, one["study_uid"], one["series_uid"])
+                for job in sorted(jobs, key=lambda job: float(job.created_at))
+                for one in job.inputs or ()
+                if one.get("study_uid")
+            ]
+
     def _series(self, study: str) -> Sequence[dict[str, Any]]:
         table = schema.instances
         query = (
@@ -201,6 +214,13 @@ class Reading:
     def _all(self, query: Select[Any]) -> list[dict[str, Any]]:
         with reading(self.engine) as connection:
             return [dict(row._mapping) for row in connection.execute(query).all()]
+
+
+def _dated(connection: Connection, study: str, series: str) -> dict[str, Any]:
+    table = schema.instances
+    query = select(table.c.header).where(table.c.study_uid == study, table.c.series_uid == series).limit(1)
+    header = rows.to_header(connection.execute(query).scalar_one())
+    return {"study_date": header.study_date, "series_number": header.series_number}
 
 
 def _order_line(message: int, fact: Fact, studies: list[str]) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, tuple_, update
 
 from gateway.domain.errors import NotFound
 from gateway.domain.ids import JobId, StudyUID
@@ -15,15 +15,17 @@ from gateway.domain.states import JobEvent, JobState, StudyEvent, StudyState
 from gateway.domain.study import Study
 from gateway.store import rows, schema
 from gateway.store.engine import reading, writing
+from gateway.store.indexing import Indexing
 from gateway.store.runs import estimate_of
 
+_SERIES = schema.series_index
 _JOBS, _INSTANCES, _STUDIES, _INPUTS = schema.jobs, schema.instances, schema.studies, schema.job_inputs
 
 # What a PACS sends back of our own results is no input.
 _NOT_OURS = _INSTANCES.c.sop_instance_uid.not_in(select(schema.own_objects.c.sop_instance_uid))
 
 
-class Routing:
+class Routing(Indexing):
     """Implements `gateway.domain.ports.RoutingLedger` (but for `complete_studies`)."""
 
     engine: Any
@@ -38,11 +40,26 @@ class Routing:
             raise NotFound(f"no study {study} has arrived")
         return Study.of(study, (rows.to_instance(row) for row in found))
 
+    def whole_studies(self, patient_ids: Collection[str]) -> Sequence[Study]:
+        """Studies with one of these Patient IDs that are all here and that nothing is held back of."""
+        wanted = [one for one in patient_ids if one]
+        if not wanted:
+            return []
+        self.refresh_index()
+        query = select(_SERIES.c.study_uid).where(_SERIES.c.patient_id.in_(wanted), _SERIES.c.job_id == "").distinct()
+        with reading(self.engine) as connection:
+            uids = _whole(connection, connection.execute(query).scalars().all())
+        return [self.study(uid) for uid in sorted(uids)]
+
     def route(self, study: StudyUID, revision: int, jobs: Sequence[JobDraft], reason: str) -> Sequence[JobId]:
-        """COMPLETE -> ROUTED or UNROUTED with its jobs; returns those that are new. Nothing happens if an instance came since."""
+        """COMPLETE -> ROUTED or UNROUTED with its jobs; returns those that are new. Nothing happens if an instance came since,
+        to it or to a prior of a job."""
         now = self.clock.now()
         with writing(self.engine) as connection:
             if not self._still(connection, study, revision, StudyState.COMPLETE):
+                return []
+            priors = frozenset[StudyUID]().union(*(draft.prior_studies for draft in jobs))
+            if _whole(connection, priors) != priors:
                 return []
             event = StudyEvent.JOBS_MADE if jobs else StudyEvent.NOTHING_TO_RUN
             rows.move_study(connection, study, event, reason=reason)
@@ -82,7 +99,7 @@ class Routing:
         values |= {"state": JobState.QUEUED.value, "supersedes": earlier, "memory_mib": needs}
         connection.execute(insert(_JOBS).values(**values))
         members = select(_INSTANCES.c.sop_instance_uid).where(
-            _INSTANCES.c.series_uid.in_(draft.series), _INSTANCES.c.study_uid == draft.study_uid, _NOT_OURS
+            tuple_(_INSTANCES.c.study_uid, _INSTANCES.c.series_uid).in_(draft.series), _NOT_OURS
         )
         uids = connection.execute(members).scalars().all()
         connection.execute(insert(_INPUTS), [{"job_id": draft.id, "sop_instance_uid": uid} for uid in uids])
@@ -119,3 +136,10 @@ class Routing:
 
 def _named(draft: JobDraft) -> str:
     return ", ".join(f"{item.series_uid} ({item.name})" for item in draft.inputs) or draft.series_uid
+
+
+def _whole(connection: Connection, studies: Collection[str]) -> frozenset[StudyUID]:
+    """Those that were released and routed, without a doubt about them, and whose patient nobody has questioned."""
+    settled = _STUDIES.c.state.in_([StudyState.ROUTED.value, StudyState.UNROUTED.value])
+    query = select(_STUDIES.c.uid, _STUDIES.c.flags).where(_STUDIES.c.uid.in_(studies), settled, _STUDIES.c.hold == "")
+    return frozenset(StudyUID(row.uid) for row in connection.execute(query).all() if not row.flags)

@@ -31,9 +31,12 @@ class TwoSeries:
 
 
 def write_two_series(
-    directory: Path, *, same_frame: bool = False, study: str = STUDY, noise: float = 0.01
+    directory: Path, *, same_frame: bool = False, study: str = STUDY, noise: float = 0.01, prior: str = ""
 ) -> TwoSeries:
-    """Writes both; the second on a coarser grid, with the head turned and shifted, unless ``same_frame``."""
+    """Writes both; the second on a coarser grid, with the head turned and shifted, unless ``same_frame``.
+
+    It is of a study of its own, of the year before, where ``prior`` is the UID of one.
+    """
     brain = template(2.0)
     there = spots(brain.t1.shape, brain.affine, PLACES, RADII)
     motion = np.eye(4) if same_frame else moved(*MOTION)
@@ -47,7 +50,8 @@ def write_two_series(
     pictures = [
         np.clip(each + random.normal(0, noise, each.shape) * (each > 0), 0, None) for each in (brain.t1, second)
     ]
-    common: dict[str, Any] = {"StudyInstanceUID": study}
+    common: dict[str, Any] = {"StudyInstanceUID": study, "StudyDate": "20260102"}
+    earlier = {"StudyInstanceUID": prior, "StudyDate": "20250102"} if prior else {}
     frame = {"FrameOfReferenceUID": f"{study}.1"}
     other = frame if same_frame else {"FrameOfReferenceUID": f"{study}.2"}
     return TwoSeries(
@@ -57,7 +61,7 @@ def write_two_series(
         ),
         flair=write_series(
             directory / "flair", pictures[1] * 800, affine, seed=f"flair {study}",
-            attributes={**common, **other, "SeriesDescription": "FLAIR", "SeriesNumber": 4},
+            attributes={**common, **earlier, **other, "SeriesDescription": "FLAIR", "SeriesNumber": 4},
         ),
         spots=there,
         affine=brain.affine,

@@ -98,6 +98,10 @@ def build_report(
     )
     # Not before: highdicom copies all content, and looks through it for images that are not among the evidence.
     report.ContentSequence.insert(_LIBRARY_PLACE, _image_library(source))
+    # What the content tree names is listed here, of whichever study (PS3.3 C.17.2.3); highdicom lists a prior as other evidence.
+    if "PertinentOtherEvidenceSequence" in report:
+        report.CurrentRequestedProcedureEvidenceSequence.extend(report.PertinentOtherEvidenceSequence)
+        del report.PertinentOtherEvidenceSequence
     return report
 
 

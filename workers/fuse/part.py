@@ -183,9 +183,9 @@ def _summed(chances: Probabilities, segments: dict[int, tuple[int, ...]]) -> Pro
 def _companions(spec: FusedPart, own: Volume, volume: Volume, said: str) -> tuple[Companion, ...]:
     """Its series beside that of the result, for reports to name their images; their voxels are done with."""
     nothing = np.broadcast_to(np.float32(0), volume.voxels.shape)
-    series = [(images_of(own), said), *((each.headers, each.said) for each in own.companions if each.headers)]
+    further = ((each.headers, each.said, each.prior) for each in own.companions if each.headers)
     return tuple(
-        Companion(name=f"{spec.name}/{number}", voxels=nothing, headers=headers, said=how)
-        for number, (headers, how) in enumerate(series, start=1)
+        Companion(name=f"{spec.name}/{number}", voxels=nothing, headers=headers, said=how, prior=prior)
+        for number, (headers, how, prior) in enumerate([(images_of(own), said, False), *further], start=1)
         if headers[0].SeriesInstanceUID != volume.first.SeriesInstanceUID
     )

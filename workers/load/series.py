@@ -129,6 +129,7 @@ def patient_of(dataset: Dataset) -> Patient:
         patient_id=_read(dataset, "PatientID", str, ""),
         issuer=_read(dataset, "IssuerOfPatientID", str, ""),
         name=_read(dataset, "PatientName", str, ""),
+        birth_date=_read(dataset, "PatientBirthDate", str, ""),
     )
 
 

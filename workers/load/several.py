@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 from gateway.domain.errors import InputRefused
 from gateway.domain.messages import JobOrder
+from gateway.domain.prior import Moment, same_patient
 from gateway.manifest import Manifest
 from gateway.manifest_input import Input, Registration
 from workers.load.envelope import enforce, read_fingerprint
@@ -26,8 +27,8 @@ def load_inputs(order: JobOrder, manifest: Manifest) -> Volume:
     """The volume of a model of one series; of one of several the first series, with the others as its companions.
 
     Raises InputRefused as `load_series` does, with the input's name in front, and for series that are not of one patient and
-    study (`mixed_series`), that are missing (`input_missing`), or that cannot be brought together (`registration`,
-    `frame_of_reference`).
+    study, or where a prior is wanted not of an earlier study of the patient (`mixed_series`), that are missing
+    (`input_missing`), or that cannot be brought together (`registration`, `frame_of_reference`).
     """
     if not manifest.inputs:
         return load(order, manifest)
@@ -70,18 +71,19 @@ def _absent(item: Input, volume: Volume) -> Companion:
 
 def _brought(volume: Volume, other: Volume, item: Input, settings: Registration) -> tuple[Companion, tuple[str, ...]]:
     """Another series on the volume's grid, and what a reader must know about how it came there."""
+    prior = item.study == "prior"
+    (check_prior if prior else check_same_study)(volume, other)
     found, said = aligned(volume, other, settings)
     voxels = _onto(volume, even(other), found.motion)
-    return Companion(name=item.name, voxels=voxels, headers=images_of(other), said=told(found, other.first)), said
+    how = told(found, other.first) + (f", of the earlier study {other.first.StudyInstanceUID}" if prior else "")
+    return Companion(name=item.name, voxels=voxels, headers=images_of(other), said=how, prior=prior), said
 
 
 def aligned(volume: Volume, other: Volume, settings: Registration) -> tuple[Alignment, tuple[str, ...]]:
-    """Where another series of the study lies, as seen from the volume, and what a reader must know about how that was found.
+    """Where another series of the patient lies, as seen from the volume, and what a reader must know about how that was found.
 
-    Raises InputRefused (`mixed_series`, `frame_of_reference`, `registration`) where it is of another patient or study, or does
-    not lie on the volume as the settings want it.
+    Raises InputRefused (`frame_of_reference`, `registration`) where it does not lie on the volume as the settings want it.
     """
-    check_same_study(volume, other)
     apart = str(volume.first.FrameOfReferenceUID) != str(other.first.FrameOfReferenceUID)
     if apart and settings.method == "never":
         raise InputRefused(
@@ -104,6 +106,18 @@ def check_same_study(volume: Volume, other: Volume) -> None:
         or volume.first.StudyInstanceUID != other.first.StudyInstanceUID
     ):
         raise InputRefused("the series are not of one patient and one study", code="mixed_series")
+
+
+def check_prior(volume: Volume, other: Volume) -> None:
+    """Raises InputRefused (`mixed_series`) where the other series is not of an earlier study of the same patient."""
+    if not same_patient(patient_of(volume.first), patient_of(other.first)):
+        raise InputRefused("the prior is not certainly of the same patient", code="mixed_series")
+    if volume.first.StudyInstanceUID == other.first.StudyInstanceUID or not _begun(other).before(_begun(volume)):
+        raise InputRefused("the prior is not of an earlier study", code="mixed_series")
+
+
+def _begun(volume: Volume) -> Moment:
+    return Moment.of(*(str(volume.first.get(keyword) or "") for keyword in ("StudyDate", "StudyTime")))
 
 
 def images_of(volume: Volume) -> tuple[Dataset, ...]:

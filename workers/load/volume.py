@@ -14,7 +14,7 @@ from workers.load.spacing import shares
 
 @dataclass(frozen=True, kw_only=True)
 class Companion:
-    """Another series of the same study, on the grid of the volume it goes with."""
+    """Another series, of the same study or of a prior, on the grid of the volume it goes with."""
 
     name: str  # of the input
     voxels: NDArray[
@@ -22,6 +22,7 @@ class Companion:
     ]  # (slices, rows, columns) of the volume; 0 where the series does not reach, or is missing
     headers: tuple[Dataset, ...] = ()  # one for each of its instances, without pixel data; none where it is missing
     said: str = ""  # how it came onto the grid, for provenance
+    prior: bool = False  # of an earlier study of the patient
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,6 +103,11 @@ class Evidence:
         return {uid: str(header.SeriesInstanceUID) for uid, header in self._images.items()}
 
     @cached_property
+    def study_of(self) -> dict[str, str]:
+        """SOP Instance UID of each image that the job was given -> its study."""
+        return {uid: str(header.StudyInstanceUID) for uid, header in self._images.items()}
+
+    @cached_property
     def _images(self) -> dict[str, Dataset]:
         given = {file.sop_instance_uid for file in self.order.inputs}
         others = (header for each in self.volume.companions for header in each.headers)

@@ -14,7 +14,7 @@ PROCESSING_ALGORITHM = ("1630", "99IHE")  # IHE RAD AIR
 
 
 def check_images_agree(evidence: Evidence) -> None:
-    """The images are all of one patient, study, series and frame of reference."""
+    """The images are all of one patient, study, series and frame of reference; those of priors of the patient's other studies."""
     images = Result(role="images", dataset=evidence.volume.first)
     for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         if len({_text(header, keyword).strip() for header in evidence.volume.headers if header is not None}) > 1:
@@ -22,7 +22,8 @@ def check_images_agree(evidence: Evidence) -> None:
     for companion in evidence.volume.companions:
         for keyword in ("PatientID", "StudyInstanceUID"):
             own = _text(evidence.volume.first, keyword).strip()
-            if any(_text(header, keyword).strip() != own for header in companion.headers):
+            other = companion.prior and keyword == "StudyInstanceUID"
+            if any((_text(header, keyword).strip() == own) == other for header in companion.headers):
                 raise images.refuse("mixed_images", f"{keyword} of {companion.name} is not that of the other images")
 
 

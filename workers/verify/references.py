@@ -46,16 +46,20 @@ def check_series_references(result: Result, evidence: Evidence) -> None:
 
 
 def check_evidence(result: Result, evidence: Evidence, series_of: dict[str, str]) -> None:
-    """PS3.3 C.17.2.3: every instance in the content tree is listed once, under this study and its right series.
+    """PS3.3 C.17.2.3: every instance in the content tree is listed once, under its right study and series.
 
+    That is the result's own study but for the images of a prior.
     ``series_of`` maps SOP Instance UID to Series Instance UID for the objects of the result set.
     """
     listed: dict[str, str] = {}
+    own = str(evidence.volume.first.StudyInstanceUID)
     for study in result.dataset.get("CurrentRequestedProcedureEvidenceSequence") or ():
-        if study.get("StudyInstanceUID") != evidence.volume.first.StudyInstanceUID:
-            raise result.refuse("unknown_study", "its evidence is of another study")
         for series in study.get("ReferencedSeriesSequence") or ():
             for item in series.get("ReferencedSOPSequence") or ():
+                if study.get("StudyInstanceUID") != evidence.study_of.get(
+                    str(item.get("ReferencedSOPInstanceUID")), own
+                ):
+                    raise result.refuse("unknown_study", "its evidence is of another study")
                 listed[str(item.get("ReferencedSOPInstanceUID"))] = str(series.get("SeriesInstanceUID"))
     if any(series != (evidence.series_of | series_of).get(uid, series) for uid, series in listed.items()):
         raise result.refuse("unknown_series", "its evidence lists an instance under another series")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.domain.names import agree, comparable
 from gateway.hl7.segments import Components, Delimiters
-from gateway.orders.names import agree, comparable, person_name
+from gateway.orders.names import person_name
 
 
 @pytest.mark.parametrize(
