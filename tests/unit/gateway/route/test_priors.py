@@ -8,6 +8,7 @@ import pydantic
 import pytest
 
 from gateway.domain.ids import StudyUID
+from gateway.domain.prior import same_patient
 from gateway.domain.study import Patient, Study
 from gateway.manifest import Manifest
 from gateway.route.priors import find_priors
@@ -73,6 +74,7 @@ def test_the_same_patient(other: dict[str, str], same: bool) -> None:
 def test_nobody_is_the_prior_of_nobody() -> None:
     """Two empty Patient IDs are not the same."""
     anonymous = Patient(name="Anonymous")
+    assert not same_patient(anonymous, anonymous)
     current = study(9, "20260102", "T1", patient=anonymous)
     priors = find_priors(current, [study(1, "20240101", patient=anonymous)])
     assert (priors.studies, priors.why) == (
