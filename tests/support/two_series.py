@@ -35,7 +35,7 @@ def write_two_series(
 ) -> TwoSeries:
     """Writes both; the second on a coarser grid, with the head turned and shifted, unless ``same_frame``.
 
-    It is of a study of its own, of the year before, where ``prior`` is the UID of one.
+    It is of a study of its own, of another order in the year before, where ``prior`` is the UID of one.
     """
     brain = template(2.0)
     there = spots(brain.t1.shape, brain.affine, PLACES, RADII)
@@ -51,7 +51,7 @@ def write_two_series(
         np.clip(each + random.normal(0, noise, each.shape) * (each > 0), 0, None) for each in (brain.t1, second)
     ]
     common: dict[str, Any] = {"StudyInstanceUID": study, "StudyDate": "20260102"}
-    earlier = {"StudyInstanceUID": prior, "StudyDate": "20250102"} if prior else {}
+    earlier = {"StudyInstanceUID": prior, "StudyDate": "20250102", "AccessionNumber": "EARLIER"} if prior else {}
     frame = {"FrameOfReferenceUID": f"{study}.1"}
     other = frame if same_frame else {"FrameOfReferenceUID": f"{study}.2"}
     return TwoSeries(
