@@ -6,6 +6,8 @@ volumes are thinned out first: no figure needs more than two million voxels.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, binary_dilation, binary_fill_holes, gaussian_filter
@@ -39,7 +41,8 @@ WORDS = {
 
 
 def figures(volume: Volume) -> dict[str, float]:
-    """Everything but the likeness, which needs reference images."""
+    """Everything but the likeness, which needs reference images. Padding is taken for the darkest that was measured."""
+    volume = _without_padding(volume)
     voxels, _ = _thinned(volume, _ENOUGH)
     inside = body(voxels)
     values = voxels[inside].astype(np.float64)
@@ -64,13 +67,17 @@ def _outline(volume: Volume, scale: float) -> dict[str, float]:
     voxels, smooth, affine, inside = _roughly(volume)
     around = smooth[~binary_fill_holes(binary_dilation(inside, iterations=_SOLID))]
     middle, high = np.percentile(around, (50, 90)) if around.size else (0.0, 0.0)
-    box = voxels[_box(inside)]
-    _, counts = np.unique(box, return_counts=True)
+    box = _box(inside)
+    values = voxels[box]
+    if volume.outside is not None:
+        step = _step(volume, _ROUGH)
+        values = values[~volume.outside[::step, ::step, ::step][box]]
+    _, counts = np.unique(values, return_counts=True)
     return {
         "size": float(inside.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000),
         "air": float((high - middle) / scale),
         "cut": _cut(inside, affine),
-        "empty": float(counts.max() / box.size),
+        "empty": float(counts.max() / counts.sum()) if counts.size else 0.0,
     }
 
 
@@ -95,7 +102,7 @@ def _roughly(
 
 def thumbnail(volume: Volume) -> NDArray[np.float32]:
     """The object in its box, 16 x 16 x 16 voxels along left, back and head, from 0 to 1: what turns over, and what is there."""
-    _, smooth, affine, inside = _roughly(volume)
+    _, smooth, affine, inside = _roughly(_without_padding(volume))
     index = np.argwhere(inside)
     corners = affine[:3, :3] @ index.T + affine[:3, 3:4]
     low, high = np.percentile(corners, 0.5, axis=1), np.percentile(corners, 99.5, axis=1)
@@ -132,10 +139,23 @@ def turned_over(image: NDArray[np.float32], reference: NDArray[np.float32], marg
     return found
 
 
-def _thinned(volume: Volume, enough: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _without_padding(volume: Volume) -> Volume:
+    outside = volume.outside
+    if outside is None or outside.all():
+        return replace(volume, outside=None)
+    darkest = volume.voxels.min(where=~outside, initial=np.inf)
+    return replace(volume, voxels=np.where(outside, darkest, volume.voxels))
+
+
+def _step(volume: Volume, enough: int) -> int:
     step = 1
     while volume.voxels[::step, ::step, ::step].size > enough:
         step += 1
+    return step
+
+
+def _thinned(volume: Volume, enough: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    step = _step(volume, enough)
     affine = volume.affine.copy()
     affine[:3, :3] *= step
     return volume.voxels[::step, ::step, ::step], affine
