@@ -39,6 +39,7 @@ def open_engine(url: str, *, durability: str = "FULL") -> Engine:
             poolclass=QueuePool,
             pool_size=5,
             max_overflow=64,
+            pool_use_lifo=True,  # the connection used last still has its pages in memory
             connect_args={"timeout": 5.0, "check_same_thread": False},
         )
         _make_durable(engine, durability)
