@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -76,11 +76,14 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("viewer", lambda: _viewer(settings), "run `hilum viewer install`, or set http.viewer_dir")
     yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
     yield _try("sandbox", _sandbox, "let the container or the kernel offer it: see docs/sandbox.md")
-    for name in settings.models:
-        yield _try(f"model {name}", partial(_model, settings, name), "run `hilum models prepare`, or mend the bundle")
-    if settings.models:
+    models = {name: partial(_model, settings, name) for name in settings.models}
+    found = {
+        n: _try(f"model {n}", look, "run `hilum models prepare`, or mend the bundle") for n, look in models.items()
+    }
+    yield from found.values()
+    if sound := [name for name, finding in found.items() if finding.good]:
         fix = "start a worker where there is such a device, or name it in jobs.devices of a worker that has it"
-        yield _try("devices", lambda: _devices(settings), fix)
+        yield _try("devices", lambda: _devices(settings, sound), fix)
     for name, destination in settings.destinations.items():
         yield _try(f"destination {name}", partial(_echo, settings, name), _FIXES[destination.kind])
         if isinstance(destination, DicomDestination) and destination.verify == "commitment":
@@ -161,8 +164,8 @@ def _sandbox() -> str:
     return f"{said} (this machine does not give them {'; '.join(missing)})" if missing else said
 
 
-def _devices(settings: Settings) -> str:
-    """Whether some worker can run each model: those that are there, else one of this machine."""
+def _devices(settings: Settings, models: Sequence[str]) -> str:
+    """Whether some worker can run each of these models: those that are there, else one of this machine."""
     ledger = bootstrap.make_ledger(settings)
     try:
         there = {device for one in ledger.workers() for device in one.devices}
@@ -171,7 +174,7 @@ def _devices(settings: Settings) -> str:
     have = there or set(settings.jobs.devices or _found_devices())
     if not have:
         return "no worker is installed here, and none is running"
-    needs = {name: _resources(settings, name).device for name in settings.models}
+    needs = {name: _resources(settings, name).device for name in models}
     lacking = [f"{name} needs {device}" for name, device in needs.items() if device not in (ANY_DEVICE, *have)]
     whose = "workers that are running have" if there else "a worker of this machine would have"
     if lacking:

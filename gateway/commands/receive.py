@@ -8,20 +8,17 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway import bootstrap
-from gateway.commands.restart import RestartDelay
+from gateway.commands.child import ChildProcess
 from gateway.domain.ids import AssociationId
 from gateway.observe.logs import configure, log
 from gateway.receive.connections import Connection, Connections
 from gateway.receive.handover import Channel, Kind, Message
 from gateway.settings import read_settings
-from gateway.submit.embedded import die_with_parent
 
 _PATIENCE = 10.0  # seconds for the gateway to say yes or no
 _PARTING = 5.0  # seconds that connections have to end when the process stops
@@ -128,15 +125,14 @@ class ReceiverProcess:
         self._config, self._connections, self._lost = config, connections, lost
         self._numbers, self._lock = itertools.count(1), threading.Lock()
         self._served: dict[int, Connection] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = ChildProcess()
         self._channel: Channel | None = None
-        self._delay = RestartDelay()
         self._ready, self._stopping = False, False
 
     @property
     def pid(self) -> int:
         """Process id; 0 before the start."""
-        return self._process.pid if self._process else 0
+        return self._child.pid
 
     @property
     def busy(self) -> int:
@@ -147,17 +143,11 @@ class ReceiverProcess:
         """Starts the process; it takes connections a second or two later."""
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         options = ["--config", str(self._config)] if self._config else []
+        number = its.fileno()
         with its:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.cli", "receiver", *options, "--inherited", str(its.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[its.fileno()],
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
+            self._child.start("gateway.cli", ["receiver", *options, "--inherited", str(number)], [number])
         self._channel = Channel(ours)
-        self._delay.started()
-        listen = threading.Thread(target=self._listen, args=(self._channel, self._process.pid), daemon=True)
+        listen = threading.Thread(target=self._listen, args=(self._channel, self._child.pid), daemon=True)
         listen.start()
 
     def take(self, connection: Connection) -> bool:
@@ -176,26 +166,20 @@ class ReceiverProcess:
 
     def revive(self) -> bool:
         """Starts it again when it has died; says whether it has."""
-        if self._process is None or self._process.poll() is None:
-            return False
-        if self._delay.died():
-            log(stage="receive").error("receiver process died", exit_status=self._process.returncode)
-        if not self._delay.over:
+        if self._child.found_dead():
+            log(stage="receive").error("receiver process died", exit_status=self._child.exit_status)
+        if not self._child.due:
             return False
         self.start()
         return True
 
     def stop(self) -> None:
         """Lets it end, and ends it if it does not. Its connections have been cut before."""
-        if self._process is None or self._channel is None:
+        if self._channel is None:
             return
         self._stopping = True
         self._channel.close()
-        try:
-            self._process.wait(timeout=_GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._child.wait(_GRACE)
 
     def _listen(self, channel: Channel, pid: int) -> None:
         while (message := channel.receive()) is not None:

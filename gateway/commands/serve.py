@@ -17,8 +17,8 @@ from pathlib import Path
 from types import FrameType
 
 from gateway import bootstrap
+from gateway.commands.child import ChildProcess
 from gateway.commands.receive import ReceiverProcess, Receivers, how_many
-from gateway.commands.restart import RestartDelay
 from gateway.commands.status import STATUS_FILE
 from gateway.commands.web import WebProcess
 from gateway.domain.errors import HilumError
@@ -26,14 +26,16 @@ from gateway.domain.ids import AssociationId
 from gateway.observe.logs import configure, log
 from gateway.pipeline import Pipeline
 from gateway.receive.dimse import DimseNode
+from gateway.receive.ends import AssociationEnds
 from gateway.settings import Settings, read_settings
 from gateway.store.ledger import SqlLedger
 from gateway.store.lock import exclusive
 from gateway.store.spool import LocalSpool
 from gateway.submit.broker import CeleryBroker
-from gateway.submit.embedded import EmbeddedBroker, die_with_parent
+from gateway.submit.embedded import EmbeddedBroker
 
 _ROUND, _SHORTEST = 0.2, 0.01  # seconds between rounds of the pipeline, at most and at least
+_WORKER = "workers.app"
 _WORKER_GRACE = 15.0  # seconds a worker gets to give its job back
 
 
@@ -103,7 +105,7 @@ def run_worker(config: Path | None) -> int:
     """Runs one worker in the foreground, as its own process would."""
     settings = read_settings(config)
     url = EmbeddedBroker(settings.data_dir).url if settings.broker.url == "embedded" else settings.broker.url
-    return subprocess.call(_worker_command(config, url))
+    return subprocess.call([sys.executable, "-m", _WORKER, *_worker_options(config, url)])
 
 
 class WorkerProcess:
@@ -112,47 +114,35 @@ class WorkerProcess:
     def __init__(self, config: Path | None, broker_url: str, ledger: SqlLedger) -> None:
         self._config, self._url, self._ledger = config, broker_url, ledger
         self._owner = ""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._delay = RestartDelay()
+        self._child = ChildProcess()
 
     @property
     def pid(self) -> int:
         """Process id; 0 before the start."""
-        return self._process.pid if self._process else 0
+        return self._child.pid
 
     def start(self) -> None:
         """Starts the process."""
         self._owner = f"{os.getpid()}:{uuid.uuid4().hex}"
-        command = [*_worker_command(self._config, self._url), "--name", self._owner]
-        # A session of its own: Ctrl-C reaches only the gateway, which then stops its workers in order.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
-        )
-        self._delay.started()
+        self._child.start(_WORKER, [*_worker_options(self._config, self._url), "--name", self._owner])
 
     def revive(self) -> bool:
         """Queues the job of a worker that has died at once, and starts the worker again; says whether it has."""
-        if self._process is None or self._process.poll() is None:
-            return False
-        if self._delay.died():
+        if self._child.found_dead():
             taken = self._ledger.take_back(self._owner)
             self._ledger.leave(self._owner)
-            log(stage="submit").error("worker died", exit_status=self._process.returncode, jobs=list(taken))
-        if not self._delay.over:
+            log(stage="submit").error("worker died", exit_status=self._child.exit_status, jobs=list(taken))
+        if not self._child.due:
             return False
         self.start()
         return True
 
     def stop(self) -> None:
         """Asks the worker to give back what it has and end, and ends it if it does not."""
-        if self._process is None:
+        if not self.pid:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=_WORKER_GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._child.terminate()
+        self._child.wait(_WORKER_GRACE)
         self._ledger.take_back(self._owner)
         self._ledger.leave(self._owner)
 
@@ -243,10 +233,11 @@ def _receivers(
 ) -> list[ReceiverProcess]:
     """None where the gateway receives by itself; it does so too while none of them lives."""
     many = how_many(settings.dicom.processes)
+    ends = AssociationEnds(ledger.close_association)
 
     def lost(process: int, associations: Sequence[AssociationId]) -> None:
         for association in associations:
-            ledger.close_association(association, "lost")
+            ends.record(association, "lost")
         spool.sweep(process)
 
     crew = [ReceiverProcess(config, node.connections, lost) for _ in range(many)] if many > 1 else []
@@ -263,9 +254,8 @@ def _embedded(settings: Settings, stack: ExitStack) -> EmbeddedBroker | None:
     return broker
 
 
-def _worker_command(config: Path | None, broker_url: str) -> list[str]:
-    options = ["--config", str(config)] if config else []
-    return [sys.executable, "-m", "workers.app", *options, "--broker", broker_url]
+def _worker_options(config: Path | None, broker_url: str) -> list[str]:
+    return [*(["--config", str(config)] if config else []), "--broker", broker_url]
 
 
 def _stop_signal() -> threading.Event:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 from gateway import bootstrap
-from gateway.commands.restart import RestartDelay
+from gateway.commands.child import ChildProcess
 from gateway.domain.errors import ServiceUnavailable
 from gateway.observe.logs import configure, log
 from gateway.settings import read_settings
-from gateway.submit.embedded import die_with_parent
 from gateway.web import server
 from gateway.web.access import read_tokens
 from gateway.web.app import HTTP_ADDRESS
@@ -52,8 +49,7 @@ class WebProcess:
         self._config = config
         read_tokens(settings.tokens_file)
         self._listener = _listen(settings)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._delay = RestartDelay()
+        self._child = ChildProcess()
 
     @property
     def port(self) -> int:
@@ -63,41 +59,27 @@ class WebProcess:
     @property
     def pid(self) -> int:
         """Process id; 0 before the start."""
-        return self._process.pid if self._process else 0
+        return self._child.pid
 
     def start(self) -> None:
         """Starts the process; it answers a second or two later, and connections wait until then."""
         options = ["--config", str(self._config)] if self._config else []
         number = self._listener.fileno()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", "web", *options, "--inherited", str(number)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[number],
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-        self._delay.started()
+        self._child.start("gateway.cli", ["web", *options, "--inherited", str(number)], [number])
 
     def revive(self) -> bool:
         """Starts it again when it has died, later each time it dies young; says whether it has."""
-        if self._process is None or self._process.poll() is None:
-            return False
-        if self._delay.died():
-            log(stage="web").error("web process died", exit_status=self._process.returncode)
-        if not self._delay.over:
+        if self._child.found_dead():
+            log(stage="web").error("web process died", exit_status=self._child.exit_status)
+        if not self._child.due:
             return False
         self.start()
         return True
 
     def stop(self) -> None:
         """Lets requests at hand end, and ends it if they do not."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=_GRACE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        self._child.terminate()
+        self._child.wait(_GRACE)
         self._listener.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select
@@ -52,13 +53,10 @@ class Indexing:
 
     def index_results(self, job: JobId, results: Sequence[Held]) -> None:
         """Remembers the headers of a job's results; another process may have been faster."""
-        try:
-            with writing(self.engine) as connection:
-                known = select(schema.indexed_jobs.c.job_id).where(schema.indexed_jobs.c.job_id == job)
-                if connection.execute(known).first() is None:
-                    _add_results(connection, job, results)
-        except IntegrityError:
-            return
+        with writing(self.engine) as connection, suppress(IntegrityError), connection.begin_nested():
+            known = select(schema.indexed_jobs.c.job_id).where(schema.indexed_jobs.c.job_id == job)
+            if connection.execute(known).first() is None:
+                _add_results(connection, job, results)
 
     def refresh_index(self) -> None:
         """Indexes the series of studies in which something has arrived since."""

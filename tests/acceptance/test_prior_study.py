@@ -25,6 +25,7 @@ def test_the_study_of_last_year_is_used(tmp_path: Path, neighbours: Neighbours) 
     manifest = bundle / "hilum.yaml"
     manifest.write_text(manifest.read_text().replace("    missing: zeros", "    study: prior\n    missing: refuse"))
     sent = write_two_series(tmp_path / "images", prior=EARLIER)
+    _comes_first(sent.flair[0])
     with Site(tmp_path / "site", neighbours.configuration(str(bundle))) as site:
         receipts = site.send(sent.flair)
         site.wait_for(lambda: [row["state"] for row in site.ledger.list_studies()] == ["unrouted"], "the earlier study")
@@ -47,3 +48,10 @@ def test_the_study_of_last_year_is_used(tmp_path: Path, neighbours: Neighbours) 
         listed = {str(study.StudyInstanceUID) for study in dataset.CurrentRequestedProcedureEvidenceSequence}
         assert listed == {STUDY, EARLIER}
         assert_promises(site, neighbours, [*sent.t1, *sent.flair], receipts)
+
+
+def _comes_first(path: Path) -> None:
+    """Among all images: whoever takes the first of a job's images for its study would name the earlier one."""
+    image = pydicom.dcmread(path)
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    image.save_as(path)

@@ -21,7 +21,6 @@ from gateway.hl7.head import read_head
 from gateway.hl7.server import Received
 from gateway.hold.assembly import Release
 from gateway.letters import Letters, WrittenReport
-from gateway.manifest import Manifest
 from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
 from gateway.orders.reading import Conventions
@@ -32,6 +31,7 @@ from gateway.route.selection import Model, RoutingRule
 from gateway.store.ledger import SqlLedger
 from tests.support import hl7
 from tests.support.ledgers import EHR, LATER, NO, PACS, YES, make_ledger, outcome
+from tests.support.manifests import plain_manifest
 from tests.support.received import STUDY, instance
 
 NAME = "Wang^XiaoDong^^^^^L^A~王^小東^^^^^L^I"
@@ -62,24 +62,6 @@ def who(merges: list[tuple[str, str]]) -> str:
     while at in living:
         at = living[at]
     return at
-
-
-CODE = {"value": "1", "scheme": "SCT", "meaning": "x"}
-MANIFEST = {
-    "manifest": 1,
-    "name": "m",
-    "version": "1",
-    "title": "M",
-    "intended_use": "test",
-    "license": "Apache-2.0",
-    "device": {"manufacturer": "x", "model_name": "m", "uid": "2.25.1"},
-    "weights": {"file": "w", "sha256": "0" * 64},
-    "input": {"modality": ["MR"], "geometry": {"slices": {"min": 2, "max": 10}}},
-    "output": {
-        "kind": "segmentation",
-        "segments": [{"number": 1, "label": "x", "category": CODE, "type": CODE, "cielab": [50, 0, 0]}],
-    },
-}
 
 
 class Shelf:
@@ -146,7 +128,7 @@ class World:
         self._claims: list[Claim] = []
         model = Model(
             name=ModelName("m"),
-            manifest=Manifest.model_validate(MANIFEST),
+            manifest=plain_manifest(input={"modality": ["MR"], "geometry": {"slices": {"min": 2, "max": 10}}}),
             digest=digest("m"),
             select=compile_expression("true", "select"),
         )

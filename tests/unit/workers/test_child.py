@@ -17,15 +17,11 @@ from workers.child import Child
 from workers.load.envelope import take_fingerprint
 from workers.load.volume import Volume
 
+pytestmark = pytest.mark.usefixtures("unlimited")
+
 VOXELS = np.zeros((8, 24, 24))
 VOXELS[2:5, 6:14, 4:10] = 900
 VOXELS += np.arange(24)
-
-
-@pytest.fixture(autouse=True)
-def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory limit is for a process of its own, not for the one the tests run in."""
-    monkeypatch.setattr("workers.child.limit_memory", lambda mebibytes: None)
 
 
 def order(tmp_path: Path, bundle: Path, job_id: str = "0" * 32, **options: Any) -> JobOrder:

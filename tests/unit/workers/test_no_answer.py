@@ -19,15 +19,11 @@ from tests.support.classifier import write_classifier
 from tests.support.series import axial, job_order, write_series
 from workers.child import Child
 
+pytestmark = pytest.mark.usefixtures("unlimited")
+
 VOXELS = np.zeros((8, 24, 24))
 VOXELS[2:5, 6:14, 4:10] = 900
 VOXELS += np.arange(24)
-
-
-@pytest.fixture(autouse=True)
-def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory limit is for a process of its own, not for the one the tests run in."""
-    monkeypatch.setattr("workers.child.limit_memory", lambda mebibytes: None)
 
 
 def outcome_of(bundle: Path, tmp_path: Path) -> dict[str, Any]:

@@ -23,14 +23,10 @@ from tests.support.series import axial, input_file, job_order, write_series
 from tests.support.two_series import BUNDLE, write_two_series
 from workers.child import Child
 
+pytestmark = pytest.mark.usefixtures("unlimited")
+
 VOXELS = np.random.default_rng(4).uniform(0, 90, (8, 24, 24))
 VOXELS[2:5, 6:14, 4:10] = 900
-
-
-@pytest.fixture(autouse=True)
-def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory limit is for a process of its own, not for the one the tests run in."""
-    monkeypatch.setattr("workers.child.limit_memory", lambda mebibytes: None)
 
 
 def done(order: JobOrder, output: Path) -> dict[str, Any]:

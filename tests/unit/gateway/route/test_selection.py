@@ -15,29 +15,12 @@ from gateway.manifest import Manifest
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Decision, Model, RoutingRule, decide, matching, mixed_patients, unfit
 from gateway.submit.jobkey import job_key
+from tests.support.manifests import plain_manifest
 from tests.support.received import STUDY, instance
-
-CODE = {"value": "1", "scheme": "SCT", "meaning": "x"}
 
 
 def manifest(**of_input: Any) -> Manifest:
-    return Manifest.model_validate(
-        {
-            "manifest": 1,
-            "name": "m",
-            "version": "1",
-            "title": "M",
-            "intended_use": "test",
-            "license": "Apache-2.0",
-            "device": {"manufacturer": "x", "model_name": "m", "uid": "2.25.1"},
-            "weights": {"file": "w", "sha256": "0" * 64},
-            "input": {"modality": ["MR"], "geometry": {"slices": {"min": 2, "max": 10}}, **of_input},
-            "output": {
-                "kind": "segmentation",
-                "segments": [{"number": 1, "label": "x", "category": CODE, "type": CODE, "cielab": [50, 0, 0]}],
-            },
-        }
-    )
+    return plain_manifest(input={"modality": ["MR"], "geometry": {"slices": {"min": 2, "max": 10}}, **of_input})
 
 
 def model(name: str = "m", **of_input: Any) -> Model:

@@ -12,6 +12,7 @@ from gateway.cel.program import compile_program
 from gateway.domain.errors import ModelOutputInvalid
 from gateway.manifest import Manifest
 from tests.support.fusions import BRAIN
+from tests.support.manifests import plain_manifest
 from workers.fuse.combine import by_rules, dice_with, labels_by_vote, least_agreement, mean_numbers, most_likely
 from workers.infer.vote import RunningMean
 
@@ -30,20 +31,8 @@ SAID = {
 
 def manifest(output: dict[str, Any], rule: str) -> Manifest:
     parts = [{"name": name, "run": name, "digest": "0" * 64} for name in ("a", "b")]
-    return Manifest.model_validate(
-        {
-            "manifest": 1,
-            "name": "m",
-            "version": "1",
-            "title": "M",
-            "intended_use": "test",
-            "license": "Apache-2.0",
-            "device": {"manufacturer": "x", "model_name": "m", "uid": "2.25.1"},
-            "fusion": {"combine": "rules", "parts": parts, "rules": [rule]},
-            "input": {"modality": ["MR"]},
-            "output": output,
-        }
-    )
+    fusion = {"combine": "rules", "parts": parts, "rules": [rule]}
+    return plain_manifest(fusion=fusion, output=output, weights=None)
 
 
 def ruled(output: dict[str, Any], rule: str, said: dict[str, Any] = SAID) -> tuple[bool | float | str, ...]:
