@@ -52,7 +52,7 @@ from gateway.report import fhir, mdm, oru
 from gateway.report.content import ReportContent
 from gateway.report.document import pdf_of
 from gateway.report.fhir_client import FhirEhr
-from gateway.report.mllp import MllpEhr, application_answers
+from gateway.report.mllp import MllpEhr, application_answers, into
 from gateway.report.settings import EhrDestination, FhirDestination, Hl7Destination
 from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
@@ -416,8 +416,11 @@ def _dispatchers(
 ) -> list[Dispatcher]:
     clock = SystemClock()
     if isinstance(destination, EhrDestination):
-        prove = application_answers(destination, spool, clock) if isinstance(destination, Hl7Destination) else None
-        return [Dispatcher(name, through_ehr(make_ehr(destination), spool), ledger, clock, prove=prove)]
+        if isinstance(destination, FhirDestination):
+            return [Dispatcher(name, through_ehr(FhirEhr(destination), spool), ledger, clock)]
+        ehr = MllpEhr(destination, into(ledger))
+        prove = application_answers(destination, spool, clock)
+        return [Dispatcher(name, through_ehr(ehr, spool), ledger, clock, prove=prove, listen=ehr.listen)]
     pacs = make_pacs(destination, settings.dicom.ae_title)
     many = destination.limits.associations
     rate = destination.limits.rate

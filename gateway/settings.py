@@ -118,7 +118,7 @@ class Settings(BaseModel):
     def _deferred_answers_have_a_port(self) -> Self:
         for name, item in self.destinations.items():
             if isinstance(item, Hl7Destination) and item.acknowledgement == "deferred" and self.hl7 is None:
-                message = "the application's answer comes to our own port: add the block hl7 with that port"
+                message = "the application's answer may come to our own port: add the block hl7 with that port"
                 raise _Misplaced(f"destinations.{name}.acknowledgement", message)
         return self
 

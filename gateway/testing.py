@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from gateway.domain.job import Receipt, Verdict
 from gateway.domain.ports import ObjectFile
-from gateway.hl7.acknowledgement import control_id
+from gateway.hl7.acknowledgement import control_id, read_acknowledgement
 from gateway.hl7.framing import Decoder, TooLarge, frame
 
 Answer = Literal[
@@ -24,6 +24,7 @@ Answer = Literal[
     "close",  # closes the connection instead of answering
     "AA, close",  # closes the connection after the acknowledgement
     "half",  # half an acknowledgement, and no more
+    "CA, AA", "CA, AE", "CA, AR",  # both acknowledgements at once, as of two messages
 ]  # fmt: skip
 """What a `FakeEhr` does with a message."""
 
@@ -84,11 +85,12 @@ class FakeEhr:
         slow: int = 0,
     ) -> None:
         self.messages: list[bytes] = []  # every try, in order of arrival
+        self.acknowledgements: list[bytes] = []  # of what it has said of its own accord
         self.connections = 0
         self._script = list(script)
         self._address = (host, port)
         self._on_message, self._slow = on_message, slow
-        self._late, self._rest = b"", threading.Event()
+        self._late, self._rest, self._said = b"", threading.Event(), 0
         self._changed = threading.Condition()
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
@@ -115,6 +117,14 @@ class FakeEhr:
 
         with self._changed:
             return self._changed.wait_for(enough, timeout)
+
+    def say(self, code: str, named: str, text: str = "") -> None:
+        """Says something of a message that has come before, of its own accord, on every connection that is open."""
+        with self._changed:
+            self._said += 1
+            head = f"MSH|^~\\&|EHR||HILUM||20000101000000||ACK^R01^ACK|S{self._said}|P|2.5.1|||AL|NE\r"
+            for end in self._open:
+                end.sendall(frame(f"{head}MSA|{code}|{named}|{text}\r".encode()))
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(self._address)
@@ -158,6 +168,11 @@ class FakeEhr:
 
     def _receive(self, connection: socket.socket, message: bytes) -> bool:
         """Records and answers a message; False where the connection is to be closed."""
+        if read_acknowledgement(message) is not None:
+            with self._changed:
+                self.acknowledgements.append(message)
+                self._changed.notify_all()
+            return True
         if self._on_message:
             self._on_message(message)
         with self._changed:
@@ -184,6 +199,8 @@ def _reply(answer: Answer, message: bytes) -> bytes:
         return whole[: len(whole) // 2]
     if answer == "twice":
         return frame(_acknowledgement("AA", named)) * 2
+    if answer in ("CA, AA", "CA, AE", "CA, AR"):
+        return frame(_acknowledgement("CA", named)) + frame(_acknowledgement(answer[4:], named))
     return frame(_acknowledgement(answer[:2], named))
 
 

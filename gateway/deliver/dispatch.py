@@ -85,11 +85,13 @@ class Dispatcher:
         clock: Clock,
         *,
         prove: Prove | None = None,
+        listen: Callable[[], None] | None = None,
         limits: Limits = Limits(),
     ) -> None:
-        """With ``prove`` nothing counts as delivered before it is proven to be there."""
+        """With ``prove`` nothing counts as delivered before it is proven to be there; ``listen`` takes in what the
+        destination has said meanwhile of its own accord, before the proofs are looked at."""
         self._destination, self._send, self._ledger, self._clock = destination, send, ledger, clock
-        self._prove, self._limits = prove, limits
+        self._prove, self._listen, self._limits = prove, listen, limits
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"deliver {destination}", daemon=True)
         self._log = log(stage="deliver", destination=destination)
@@ -118,6 +120,8 @@ class Dispatcher:
 
     def prove_due(self) -> int:
         """Asks for the proofs that are due now; returns how many rows were asked for."""
+        if self._listen is not None:
+            self._listen()
         batch = self._ledger.claim_proofs(self._destination, _LEASE, self._limits.batch)
         if not batch:
             return 0

@@ -11,7 +11,7 @@ from gateway.domain.commitment import CommitmentRequest, Kept
 from gateway.domain.context import Fact, Key, StudyContext
 from gateway.domain.evidence import Evidence, PerformedStep
 from gateway.domain.ids import AETitle, AssociationId, DestinationName, InstanceUID, JobId, StudyUID
-from gateway.domain.inbound import Inbound, InboundDraft, Reading
+from gateway.domain.inbound import ApplicationAnswer, Inbound, InboundDraft, Reading
 from gateway.domain.job import (
     Commitment,
     Delivery,
@@ -347,8 +347,13 @@ class InboxLedger(Protocol):
         """Messages that wait to be read, oldest first."""
         ...
 
-    def settle_messages(self, readings: Sequence[Reading]) -> None:
-        """What messages say counts from now on; the studies it may concern are to be linked anew."""
+    def settle_messages(self, readings: Sequence[Reading]) -> Sequence[JobId]:
+        """What messages say counts from now on; the studies it may concern are to be linked anew. Returns the jobs of whose
+        delivered messages an application has said that it refuses them."""
+        ...
+
+    def hear_applications(self, answers: Sequence[ApplicationAnswer]) -> Sequence[JobId]:
+        """What applications have said of our messages on a connection of ours counts from now on; returns the same."""
         ...
 
 
@@ -432,7 +437,7 @@ class LetterLedger(Protocol):
     """What bringing messages in line with the EHR needs."""
 
     def letters_about(self, study: StudyUID) -> Sequence[Letter]:
-        """The latest message about each job of a study for each destination."""
+        """The latest message about each job of a study for each destination, and whatever before it has not ended."""
         ...
 
     def rewrite(self, delivery: int, draft: DeliveryDraft) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gateway.domain.inbound import ApplicationAnswer
 from gateway.domain.job import Receipt, Verdict
 from gateway.hl7.head import attempt_head, lenient_text
 from gateway.hl7.segments import Message, read_messages
 
 _VERDICTS = {"A": Verdict.ACCEPTED, "E": Verdict.RETRY, "R": Verdict.REJECTED}
-APPLICATION_CODES = frozenset({"AA", "AE", "AR"})
+_APPLICATION_CODES = frozenset({"AA", "AE", "AR"})
 _CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})  # table 0008
 _LONGEST_TEXT = 80  # characters of MSA-3
+_LONGEST_KEPT = 250  # characters of MSA-3 that are kept of what an application says later
 _SHORTEST_SECRET = 3  # characters; shorter parts of ids and names hide nothing and would tear words apart
 
 
@@ -43,6 +45,20 @@ def acknowledgement_in(message: Message) -> Acknowledgement | None:
         return None
     text = msa.get(3) or err.get(8) or err.get(3, 2)
     return Acknowledgement(msa.get(1).upper(), msa.raw(2).strip(), text)
+
+
+def application_answer(message: Message) -> ApplicationAnswer | None:
+    """What an application says of a message of ours, whatever message type it comes as (ACK, ORR, MCF ...); or None."""
+    found = acknowledgement_in(message)
+    if found is None or found.code not in _APPLICATION_CODES:
+        return None
+    return ApplicationAnswer(control_id=found.control_id, code=found.code, text=found.text[:_LONGEST_KEPT])
+
+
+def read_application_answer(raw: bytes) -> ApplicationAnswer | None:
+    """The same of a message as bytes."""
+    message = next(read_messages(lenient_text(raw)), None)
+    return None if message is None else application_answer(message)
 
 
 def judge(answer: bytes, message: bytes) -> tuple[Acknowledgement | None, Receipt]:

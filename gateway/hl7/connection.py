@@ -78,12 +78,37 @@ class Connection:
                 self._ready.extend(await self.read(silence=left, whole=left))
         return self._ready.popleft() if self._ready else None
 
-    async def settled(self) -> bool:
-        """Whether nothing has come since the last answer: no byte, no end. What comes unasked belongs to no question."""
+    async def arrived(self) -> list[bytes | TooLarge]:
+        """The messages that have come whole by now, without waiting for more; half a one is kept for the next read."""
+        await self._look()
+        found, self._ready = [*self._ready], deque()
+        while self._pending:
+            was_inside = self.decoder.inside
+            more = self.decoder.feed(await self._reader.read(READ_SIZE))
+            if self.decoder.inside and (more or not was_inside):
+                self._began = time.monotonic()
+            found += more
+        return found
+
+    def usable(self, whole: float) -> bool:
+        """Whether it can still be used: not ended, not flooded, and no message that began ``whole`` seconds ago goes on."""
+        late = self.decoder.inside and time.monotonic() > self._began + whole
+        noisy = self.decoder.skipped > _MOST_NOISE or self.decoder.over
+        return not (late or noisy or self._reader.at_eof() or self._reader.exception())
+
+    async def _look(self) -> None:
         for _ in range(2):
             await asyncio.sleep(0)  # lets the loop look at the socket
-        pending = getattr(self._reader, "_buffer", b"")
-        return not (self._ready or self.decoder.inside or pending or self._reader.at_eof() or self._reader.exception())
+
+    @property
+    def _pending(self) -> bytes:
+        return bytes(getattr(self._reader, "_buffer", b""))
+
+    async def settled(self) -> bool:
+        """Whether nothing has come since the last answer: no byte, no end. What comes unasked belongs to no question."""
+        await self._look()
+        ended = self._reader.at_eof() or self._reader.exception()
+        return not (self._ready or self.decoder.inside or self._pending or ended)
 
     async def write(self, *messages: bytes, silence: float) -> None:
         """Sends messages; raises TimeoutError where the other side takes nothing for `silence` seconds, and OSError."""

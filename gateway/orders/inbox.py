@@ -45,8 +45,8 @@ class OrderInbox:
         """Reads what waits, oldest first; returns how many messages. What cannot be read becomes a dead letter."""
         waiting = self._ledger.unread_messages(_AT_ONCE)
         readings = [self._read(message) for message in waiting]
-        if readings:
-            self._ledger.settle_messages(readings)
+        for job in self._ledger.settle_messages(readings) if readings else ():
+            self._log.error("an application refuses what was delivered", job_id=job)
         for item in readings:
             self._log.info("HL7 message read", message_id=item.message_id, kind=item.kind, came_to=item.event.value)
         return len(readings)

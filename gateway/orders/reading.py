@@ -8,7 +8,7 @@ from datetime import tzinfo
 
 from gateway.domain.context import Fact, Merge, Order, Person, Report
 from gateway.domain.inbound import ApplicationAnswer
-from gateway.hl7.acknowledgement import APPLICATION_CODES, acknowledgement_in
+from gateway.hl7.acknowledgement import application_answer
 from gateway.hl7.segments import Message, read_messages
 from gateway.orders.patients import Unreadable, read_merges, read_person
 from gateway.orders.requests import ACCESSION_FIELDS, read_orders, read_reports
@@ -59,11 +59,11 @@ def read(text: str, received_at: float, conventions: Conventions) -> Read:
 def _read_one(message: Message, received_at: float, conventions: Conventions) -> Read:
     code, trigger = message.type
     kind = "^".join(filter(None, (code, trigger)))[:20]
+    if answer := application_answer(message):  # by MSA-2, whatever MSH-11 our own message had
+        return Read(kind=kind, answers=(answer,))
     processing = message.head.get(11).upper() or conventions.processing_id
     if processing != conventions.processing_id:
         return Read(kind=kind, nothing=f"MSH-11 is not {conventions.processing_id}: a message for trials")
-    if answer := _answer(message):
-        return Read(kind=kind, answers=(answer,))
     if conventions.ourselves and message.head.get(3) == conventions.ourselves:
         return Read(kind=kind, nothing="a message of our own that came back")
     found = message.time(conventions.zone)
@@ -75,14 +75,6 @@ def _read_one(message: Message, received_at: float, conventions: Conventions) ->
         for position, body in enumerate(bodies)
     )
     return Read(kind=kind, facts=facts, nothing="" if facts else f"{kind or 'its kind'} is of no use here")
-
-
-def _answer(message: Message) -> ApplicationAnswer | None:
-    """An application acknowledgement, whatever message type it comes as (ACK, ORR, MCF ...)."""
-    found = acknowledgement_in(message)
-    if found is None or found.code not in APPLICATION_CODES:
-        return None
-    return ApplicationAnswer(control_id=found.control_id, code=found.code, text=found.text[:250])
 
 
 def _bodies(

@@ -9,10 +9,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.domain.errors import DestinationUnreachable
+from gateway.domain.inbound import ApplicationAnswer
 from gateway.domain.job import Delivery, Receipt, Verdict
-from gateway.domain.ports import Clock, Spool
-from gateway.hl7.client import MllpClient, say
-from gateway.report.deferred import application_said
+from gateway.domain.ports import Clock, InboxLedger, Spool
+from gateway.hl7.client import Hear, MllpClient, say
+from gateway.observe.logs import log
+from gateway.report.deferred import Patience, application_said
 from gateway.report.settings import Hl7Destination
 from gateway.report.trial import trial_message
 from gateway.tls import client_context
@@ -21,8 +23,9 @@ from gateway.tls import client_context
 class MllpEhr:
     """One destination. One message at a time, also between threads; the connection is kept between messages."""
 
-    def __init__(self, destination: Hl7Destination) -> None:
-        """Raises ConfigurationError where a TLS file cannot be used."""
+    def __init__(self, destination: Hl7Destination, hear: Hear | None = None) -> None:
+        """``hear`` is told of application acknowledgements that come late. Raises ConfigurationError where a TLS file cannot
+        be used."""
         self._to = destination
         tls = client_context(destination.tls) if destination.tls else None
         self._client = MllpClient(
@@ -31,6 +34,7 @@ class MllpEhr:
             timeout=destination.timeout,
             tls=tls,
             deferred=destination.acknowledgement == "deferred",
+            hear=hear if destination.two_answers else None,
         )
         # The loop turns only while a message is on its way; between messages nothing runs.
         self._loop = asyncio.new_event_loop()
@@ -41,6 +45,16 @@ class MllpEhr:
         """Sends one message and waits for its acknowledgement, no longer than the destination's timeout for each."""
         with self._lock:
             return self._loop.run_until_complete(self._client.send(message))
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is kept for the next message."""
+        return self._client.connected
+
+    def listen(self) -> None:
+        """Hears what applications have said on the kept connection since the last message."""
+        with self._lock:
+            self._loop.run_until_complete(self._client.listen())
 
     def echo(self) -> str:
         """Opens a connection and closes it; raises DestinationUnreachable. MLLP has no message that asks for nothing:
@@ -77,11 +91,22 @@ class MllpEhr:
 def application_answers(
     to: Hl7Destination, spool: Spool, clock: Clock
 ) -> Callable[[Sequence[Delivery]], Mapping[str, Receipt]] | None:
-    """What the receiver's application has said of messages to our own port; None where it says it at once, or never."""
-    if to.acknowledgement != "deferred":
+    """What the receiver's application has said of messages that were accepted; None where it is not asked."""
+    if not to.two_answers:
         return None
+    patience = Patience(to.application_timeout, tolerant=to.acknowledgement == "application")
 
     def heard(item: Delivery) -> Receipt:
-        return application_said(item, spool.path(item.draft.file).read_bytes(), to.application_timeout, clock.now())
+        return application_said(item, spool.path(item.draft.file).read_bytes(), patience, clock.now())
 
     return lambda batch: {item.draft.key: heard(item) for item in batch}
+
+
+def into(ledger: InboxLedger) -> Hear:
+    """Hears on behalf of a ledger. Bad news of a message that has ended is an error that somebody should look at."""
+
+    def hear(answer: ApplicationAnswer) -> None:
+        for job in ledger.hear_applications([answer]):
+            log(stage="report").error("an application refuses what was delivered", job_id=job, answer=answer.code)
+
+    return hear

@@ -113,9 +113,9 @@ class Hl7Destination(BaseModel):
     )
     acknowledgement: Literal["original", "accept", "application", "deferred"] = "original"
     """`original`: MSH-15 and 16 are empty, the answer is AA, AE or AR. `accept`: AL and NE, the answer is CA, CE or CR.
-    `application`: AL and AL, both answers, on one connection. `deferred`: the same, but the application's comes later to our
-    own port."""
-    application_timeout: Seconds = 600.0  # `deferred`: how long after CA the application's answer is waited for
+    `application`: AL and AL, both answers. `deferred`: the same, but the application's is not waited for before the next
+    message is sent, and must come. It may come at any time, on the same connection or to our own port."""
+    application_timeout: Seconds = 600.0  # how long after CA the application's answer is waited for
     sending_application: Annotated[Namespace, Field(min_length=1)] = "HILUM"  # MSH-3
     sending_facility: Namespace = ""  # MSH-4
     receiving_application: Namespace = ""  # MSH-5
@@ -158,6 +158,11 @@ class Hl7Destination(BaseModel):
             if self.status.get(kind, "") in ("F", "C"):
                 raise ValueError(f"status.{kind.value}: F and C are for results that were confirmed or corrected")
         return self
+
+    @property
+    def two_answers(self) -> bool:
+        """Whether CA is followed by what the application says."""
+        return self.acknowledgement in ("application", "deferred")
 
     @property
     def document_form(self) -> str:

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from gateway.domain.context import Key, KeyKind, Merge, keys_of
 from gateway.domain.errors import NotFound
-from gateway.domain.inbound import Inbound, InboundDraft, Reading
+from gateway.domain.ids import JobId
+from gateway.domain.inbound import ApplicationAnswer, Inbound, InboundDraft, Reading
 from gateway.domain.ports import Clock
 from gateway.domain.states import InboundEvent, InboundState, next_inbound_state
 from gateway.store import rows, schema
@@ -60,8 +61,9 @@ class Inbox:
             found = connection.execute(query.limit(limit)).all()
         return [Inbound(id=row.id, received_at=row.received_at, raw=row.raw, file=row.file) for row in found]
 
-    def settle_messages(self, readings: Sequence[Reading]) -> None:
-        """What messages say counts from now on; the studies it may concern are to be linked anew. One transaction."""
+    def settle_messages(self, readings: Sequence[Reading]) -> Sequence[JobId]:
+        """What messages say counts from now on; the studies it may concern are to be linked anew. One transaction. Returns
+        the jobs of whose delivered messages an application has said that it refuses them."""
         ids = [item.message_id for item in readings]
         unread = select(_INBOUND.c.id).where(_INBOUND.c.id.in_(ids), _INBOUND.c.state == InboundState.RECEIVED.value)
         with writing(self.engine) as connection:
@@ -70,8 +72,16 @@ class Inbox:
             if items:
                 connection.execute(_SETTLE, [_settled(item) for item in items])
                 self._add_facts(connection, items)
-                for answer in (answer for item in items for answer in item.answers):
-                    hear_application(connection, answer, self.clock.now())
+            return self._heard(connection, [answer for item in items for answer in item.answers])
+
+    def hear_applications(self, answers: Sequence[ApplicationAnswer]) -> Sequence[JobId]:
+        """Application acknowledgements that came on a connection of our own; returns the same."""
+        with writing(self.engine) as connection:
+            return self._heard(connection, answers)
+
+    def _heard(self, connection: Connection, answers: Sequence[ApplicationAnswer]) -> list[JobId]:
+        now = self.clock.now()
+        return [job for answer in answers for job in hear_application(connection, answer, now)]
 
     def replay_message(self, message: int) -> None:
         """A message that was not understood, not used or contradicted is read again; raises NotFound, IllegalTransition."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -10,25 +9,24 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import hl7
 import pytest
-from hl7.mllp import start_hl7_server
+from hl7.client import MLLPClient
 
 from gateway.deliver.dispatch import Dispatcher, through_ehr
 from gateway.domain.context import Subject
+from gateway.domain.errors import LedgerError
 from gateway.domain.ids import DestinationName
 from gateway.domain.job import DeliveryDraft, Payload, Verdict
 from gateway.domain.states import JobEvent
 from gateway.hl7.acknowledgement import control_id
 from gateway.orders.inbox import OrderInbox
 from gateway.orders.settings import OrderSettings
-from gateway.report.mllp import MllpEhr, application_answers
+from gateway.report.mllp import MllpEhr, application_answers, into
 from gateway.report.oru import build
 from gateway.report.settings import CHARSETS, Hl7Destination
 from gateway.store.spool import LocalSpool
@@ -36,7 +34,10 @@ from gateway.testing import Answer, FakeEhr
 from tests.support.certificates import make_certificate
 from tests.support.ledgers import EHR, Story
 from tests.support.mllp import converse, framed, listening, msa
+from tests.support.node import wait
 from tests.support.outcomes import PATIENT, report, source
+from tests.support.python_hl7 import python_hl7
+from tests.support.received import STUDY
 
 
 class Outbox:
@@ -48,9 +49,10 @@ class Outbox:
         settings = {"kind": "hl7", "host": "127.0.0.1", "port": port, "timeout": "300ms", **more}
         to = Hl7Destination.model_validate(settings)
         self.to = to
-        send, ledger = through_ehr(MllpEhr(to), self.spool), self.story.ledger
-        prove = application_answers(to, self.spool, ledger.clock)
-        self.dispatcher = Dispatcher(EHR, send, ledger, ledger.clock, prove=prove)
+        ledger = self.story.ledger
+        self.ehr = MllpEhr(to, into(ledger))
+        send, prove = through_ehr(self.ehr, self.spool), application_answers(to, self.spool, ledger.clock)
+        self.dispatcher = Dispatcher(EHR, send, ledger, ledger.clock, prove=prove, listen=self.ehr.listen)
         self.story.queue()
         for event in (JobEvent.CLAIMED, JobEvent.COMMITTED):
             self.story.job_events[event]()
@@ -168,16 +170,20 @@ def test_a_receiver_that_is_gone_is_not_asked_for_every_message(tmp_path: Path) 
 class Deferred(Outbox):
     """With a port of our own, to which the receiver's application says later what it thinks."""
 
-    def __init__(self, directory: Path, port: int) -> None:
-        super().__init__(directory, port, acknowledgement="deferred", application_timeout="1h")
+    def __init__(self, directory: Path, port: int, acknowledgement: str = "deferred") -> None:
+        super().__init__(directory, port, acknowledgement=acknowledgement, application_timeout="1h")
         settings = OrderSettings(port=0)
         self.inbox = OrderInbox(self.story.ledger, self.spool, settings.conventions(), settings.codec)
         self._said = 0
 
-    def say(self, code: str, named: str, text: str = "") -> None:
+    def hears(self, peer: FakeEhr, answers: int) -> None:
+        """Listens until so many answers that came on its own connection are acknowledged."""
+        wait(lambda: self.ehr.listen() or len(peer.acknowledgements) == answers)
+
+    def say(self, code: str, named: str, text: str = "", processing_id: str = "P") -> None:
         """The application's answer over the wire; it has an answer itself, and is read."""
         self._said += 1
-        head = f"MSH|^~\\&|EHR||HILUM||20240101||ACK^R01^ACK|E{self._said}|P|2.5.1|||AL|NE"
+        head = f"MSH|^~\\&|EHR||HILUM||20240101||ACK^R01^ACK|E{self._said}|{processing_id}|2.5.1|||AL|NE"
         with listening(self.inbox.take) as server:
             (answer,) = converse(server.port, framed(f"{head}\rMSA|{code}|{named}|{text}\r"))
         assert msa(answer)[:2] == ["CA", f"E{self._said}"]
@@ -223,7 +229,9 @@ def test_an_application_that_never_answers_is_a_dead_letter(tmp_path: Path) -> N
         outbox = Deferred(tmp_path, peer.port)
         outbox.plan("p")
         assert outbox.work(3000)[0][0] == "stored"
-        assert outbox.work(700) == [("stored", "CA; the application has not answered yet")]
+        ((state, answer),) = outbox.work(700)
+        until = datetime.fromtimestamp(outbox.rows()[0]["stored_at"] + 3600, UTC)
+        assert (state, answer) == ("stored", f"CA; the application has until {until:%Y-%m-%d %H:%M:%SZ} to answer")
         assert outbox.work(3600) == [("dead", "CA, but no application acknowledgement within 3600 s")]
         heard = True
         (row,) = outbox.rows()
@@ -238,6 +246,91 @@ def test_a_receiver_that_knows_the_original_mode_only(tmp_path: Path) -> None:
         outbox = Deferred(tmp_path, peer.port)
         outbox.plan("p")
         assert outbox.work() == [("delivered", "AA")]
+
+
+def test_an_application_answers_later_on_the_same_connection(tmp_path: Path) -> None:
+    """While nothing is sent, before the acceptance of the next message, and with its own: each answer finds its message, is
+    acknowledged, and has its consequence; the connection stays, and nothing is sent again for it."""
+    with FakeEhr(["CA", "CA", "CA, AA", "CA"]) as peer:
+        outbox = Deferred(tmp_path, peer.port)
+        outbox.plan("p", "q")
+        assert [state for state, _ in outbox.work()] == ["stored", "stored"]
+        peer.say("AE", "C0", "locked")
+        peer.say("AR", "C1", "no such order")
+        outbox.hears(peer, 2)
+        assert outbox.work() == [("waiting", "CA, then AE: locked"), ("dead", "CA, then AR: no such order")]
+        assert outbox.work(600)[0] == ("delivered", "CA, then AA")
+        outbox.story.ledger.replay_delivery(outbox.rows()[1]["id"])
+        assert outbox.work()[1][0] == "stored"
+        peer.say("AA", "C1")
+        outbox.hears(peer, 3)
+        assert outbox.work() == [("delivered", "CA, then AA")] * 2
+    assert [control_id(message) for message in peer.messages] == ["C0", "C1", "C0", "C1"]
+    assert peer.connections == 1
+    assert {msa(answer)[0] for answer in peer.acknowledgements} == {"CA"}
+
+
+def test_answers_to_earlier_messages_come_before_that_to_the_next(tmp_path: Path) -> None:
+    """A receiver that says AA of the first message when it has the second, before it accepts that one."""
+    with FakeEhr(["CA"] * 3, on_message=lambda raw: before.get(control_id(raw), lambda: None)()) as peer:
+        before = {"C1": lambda: peer.say("AA", "C0"), "C2": lambda: peer.say("AR", "C1", "unknown")}
+        outbox = Deferred(tmp_path, peer.port)
+        outbox.plan("p", "q", "r")
+        assert [state for state, _ in outbox.work()] == ["delivered", "dead", "stored"]
+    assert len(peer.messages) == 3
+    assert peer.connections == 1
+
+
+def test_an_answer_that_cannot_be_kept_is_not_acknowledged(tmp_path: Path) -> None:
+    """With the ledger away the connection is given up: the receiver has no acknowledgement, and may say it again."""
+    with FakeEhr(["CA"]) as peer:
+        outbox = Deferred(tmp_path, peer.port)
+        outbox.plan("p")
+        outbox.work()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(outbox.story.ledger), "hear_applications", _away)
+            peer.say("AA", "C0")
+            wait(lambda: outbox.ehr.listen() or not outbox.ehr.connected)
+        assert peer.acknowledgements == []
+        assert outbox.work()[0][0] == "stored"
+        outbox.say("AA", "C0")
+        assert outbox.work() == [("delivered", "CA, then AA")]
+
+
+def _away(*_: object) -> None:
+    raise LedgerError("the ledger cannot be reached")
+
+
+def test_both_answers_are_wanted_and_the_second_is_late(tmp_path: Path) -> None:
+    """`application`: what comes at once decides at once. What comes later has its consequence all the same; a message of which
+    nothing is heard counts as delivered when the time is over, and bad news after that is told."""
+    with FakeEhr(["CA, AA", "CA, AE", "CA", "CA"]) as peer:
+        outbox = Deferred(tmp_path, peer.port, "application")
+        outbox.plan("p", "q")
+        assert outbox.work()[0] == ("delivered", "CA, then AA")
+        assert outbox.work()[1] == ("waiting", "CA, then AE")
+        assert outbox.work(600)[1][0] == "stored"
+        peer.say("AR", "C1", "no such patient")
+        outbox.hears(peer, 1)
+        assert outbox.work()[1] == ("dead", "CA, then AR: no such patient")
+        outbox.story.ledger.replay_delivery(outbox.rows()[1]["id"])
+        assert outbox.work()[1][0] == "stored"
+        assert outbox.work(4000)[1] == ("delivered", "CA, but no application acknowledgement within 3600 s")
+        peer.say("AE", "C1")
+        outbox.hears(peer, 2)
+        story = [(event["what"], event["detail"]) for event in outbox.story.ledger.explain(STUDY)["events"]]
+        assert ("application refuses", f"oru to {EHR}: AE") in story
+    assert peer.connections == 1
+
+
+def test_a_message_for_trials_is_answered_for_trials(tmp_path: Path) -> None:
+    """MSH-11 of an answer is that of its message: what counts is MSA-2."""
+    with FakeEhr(["CA"]) as peer:
+        outbox = Deferred(tmp_path, peer.port)
+        outbox.plan("p")
+        outbox.work()
+        outbox.say("AA", "C0", processing_id="T")
+        assert outbox.work() == [("delivered", "CA, then AA")]
 
 
 _SENDER = """
@@ -290,32 +383,6 @@ def test_killed_between_send_and_acknowledgement(tmp_path: Path) -> None:
     assert row["state"] == "delivered"
 
 
-@contextmanager
-def python_hl7(encoding: str, tls: ssl.SSLContext | None = None) -> Iterator[tuple[int, list[hl7.Message]]]:
-    """python-hl7's asyncio server, which parses and acknowledges by itself."""
-    received: list[hl7.Message] = []
-
-    async def serve(reader: object, writer: object) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while not writer.is_closing():  # type: ignore[attr-defined]
-                message = await reader.readmessage()  # type: ignore[attr-defined]
-                received.append(message)
-                writer.writemessage(message.create_ack())  # type: ignore[attr-defined]
-                await writer.drain()  # type: ignore[attr-defined]
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    # Its reader takes 64 KiB unless it is told otherwise.
-    start = start_hl7_server(serve, "127.0.0.1", 0, encoding=encoding, ssl=tls, limit=1 << 24)
-    server = asyncio.run_coroutine_threadsafe(start, loop).result()
-    try:
-        yield server.sockets[0].getsockname()[1], received
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-
-
 NAMES = {
     "ASCII": "Doe^Jane", "8859/1": "Müller^Jürgen", "8859/2": "Dvořák^Łukasz", "8859/3": "Ĝis^Ĉu", "8859/4": "Ķirsis^Ģirts",
     "8859/5": "Люксембург^Иван", "8859/6": "قباني^لنزار", "8859/7": "Διονυσιος^Ανδρεας", "8859/8": "שרון^דבורה",
@@ -326,19 +393,39 @@ NAMES = {
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_python_hl7_reads_our_messages(secure: bool, tmp_path: Path) -> None:
-    """Plain and by TLS, in every character set that can be sent; names are whole, and its acknowledgement counts."""
+    """Plain and by TLS with certificates of both sides, in every character set that can be sent; names are whole, and its
+    acknowledgement counts."""
     assert set(NAMES) == set(CHARSETS)
-    certificate = make_certificate(tmp_path)
+    certificate, ours = make_certificate(tmp_path), make_certificate(tmp_path, "127.0.0.2")
+    context = certificate.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ours.certificate)
+    files = {"ca_file": str(certificate.certificate), "cert_file": str(ours.certificate), "key_file": str(ours.key)}
     for charset, name in NAMES.items():
         header = source(replace(PATIENT, name=name))
-        with python_hl7(CHARSETS[charset], certificate.server_context() if secure else None) as (port, received):
-            tls = {"tls": {"ca_file": str(certificate.certificate)}} if secure else {}
-            to = Hl7Destination.model_validate(
-                {"kind": "hl7", "host": "127.0.0.1", "port": port, "charset": charset, **tls}
-            )
+        with python_hl7(CHARSETS[charset], context if secure else None) as peer:
+            settings = {"kind": "hl7", "host": "127.0.0.1", "port": peer.port, "charset": charset}
+            to = Hl7Destination.model_validate(settings | ({"tls": files} if secure else {}))
             client = MllpEhr(to)
             receipts = [client.send(build(report(header=header), to)).answer for _ in range(2)]
             client.close()
         assert receipts == ["AA"] * 2, charset
-        names = str(received[0].segment("PID")[5]).split("~")
+        names = str(peer.received[0].segment("PID")[5]).split("~")
         assert [one.split("^^")[0] for one in names] == name.split("="), charset
+
+
+def test_an_application_behind_python_hl7(tmp_path: Path) -> None:
+    """Its server accepts (CA) what we have written, and its acknowledgements (AA) come later: one on the same connection while
+    another message is sent, one to our own port by its client."""
+    with python_hl7("utf-8", codes=("CA",)) as peer:
+        outbox = Deferred(tmp_path, peer.port)
+        outbox.plan("p", "q")
+        assert [state for state, _ in outbox.work()] == ["stored", "stored"]
+        first, second = peer.received
+        peer.say(first.create_ack("AA"))
+        wait(lambda: outbox.ehr.listen() or outbox.work()[0][0] == "delivered")
+        with listening(outbox.inbox.take) as server, MLLPClient("127.0.0.1", server.port) as client:
+            assert b"MSA|AA|" in client.send_message(second.create_ack("AA"))
+        outbox.inbox.read_waiting()
+        assert outbox.work() == [("delivered", "CA, then AA")] * 2
+    assert len(peer.received) == 2

@@ -90,7 +90,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("url: http://127.0.0.1:8042/dicom-web", "url: http://me:secret@h/x", "14: destinations.archive.url: write http://HOST:PORT"),
     ('version: "2.5.1"', 'version: "2.3"', '15: destinations.ehr.version: not an HL7 version that can be sent'),
     ('charset: "UNICODE UTF-8"', 'charset: "utf8"', "15: destinations.ehr.charset: not a character set of HL7 table 0211"),
-    ('version: "2.5.1"', "acknowledgement: deferred", "15: destinations.ehr.acknowledgement: the application's answer comes to"),
+    ('version: "2.5.1"', "acknowledgement: deferred", "15: destinations.ehr.acknowledgement: the application's answer may come to"),
     ('bundle: "builtin:brain_tissue"', 'bundel: "x"', "17: models.brain-tissue.bundel: unknown key (did you mean 'bundle'?)"),
     ("  brain-tissue: {", '  "brain/tissue": {', "17: models.brain/tissue: a name is letters, digits, blanks and . _ -"),
     ("run: [brain-tissue]", "run: [brain-tisue]", "21: rules.0.run: no model is called 'brain-tisue' (did you mean 'brain-t"),
