@@ -454,7 +454,7 @@ def hl7_show(file: Path, as_json: AsJson = False) -> None:
 
 @hl7_app.command("validate")
 def hl7_validate(file: Path, as_json: AsJson = False) -> None:
-    """Character set, MSH and structure of every message of a file; exit status 1 unless all are valid."""
+    """Character set, MSH, structure and values of every message of a file; exit status 1 unless all are valid."""
     from gateway.commands.hl7 import validate
 
     raise typer.Exit(validate(file, as_json))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from gateway.deliver.settings import DicomDestination
 from gateway.domain.errors import ConfigurationError, HilumError
 from gateway.domain.job import ANY_DEVICE
 from gateway.domain.states import DeliveryState
+from gateway.hl7.client import say
 from gateway.manifest import Resources, bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.settings import Settings, read_settings
 from gateway.store.lock import is_held
@@ -39,6 +41,7 @@ _FIXES = {
     "hl7": "is the interface engine running, do host, port and tls match, does it take messages from this machine?",
     "fhir": "is it running, is url its FHIR base, may we sign in?",
 }
+_HL7_FIX = "stop the other program, set hl7.port, mend hl7.tls, or restart Hilum where its certificate has changed"
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _LOW = 0.2  # free part of the disk under which new studies are refused
 
@@ -71,7 +74,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("broker", lambda: _broker(settings), "install valkey or redis 7, or look at broker.url")
     yield _try("dicom node", lambda: _node(settings), "stop the other program, or set dicom.port")
     if settings.hl7 is not None:
-        yield _try("hl7", lambda: _hl7(settings), "stop the other program, set hl7.port, or mend hl7.tls")
+        yield _try("hl7", lambda: hl7_port(settings), _HL7_FIX)
     yield _try("http", lambda: _http(settings), "stop the other program, or set http.port")
     yield _try("viewer", lambda: _viewer(settings), "run `hilum viewer install`, or set http.viewer_dir")
     yield _try("rules", lambda: f"{len(bootstrap.make_rules(settings))} rules compiled", "mend the expression")
@@ -195,13 +198,15 @@ def _found_devices() -> list[str]:
     return list(json.loads(done.stdout)) if done.returncode == 0 else []
 
 
-def _hl7(settings: Settings) -> str:
+def hl7_port(settings: Settings) -> str:
     """The port for messages from the EHR: free, or ours and answering."""
     hl7 = settings.hl7
     assert hl7 is not None  # noqa: S101
     if is_held(settings.data_dir):
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(hl7.host, hl7.host)  # noqa: S104
-        with socket.create_connection((host, hl7.port), timeout=5.0):
+        with socket.create_connection((host, hl7.port), timeout=5.0) as plain:
+            if hl7.tls is not None:
+                _expect_certificate(plain, hl7.tls.cert_file)
             return f"is listening on {hl7.host}:{hl7.port}{' with TLS' if hl7.tls else ''}"
     if hl7.tls is not None:
         server_context(hl7.tls, "hl7.tls")
@@ -209,6 +214,18 @@ def _hl7(settings: Settings) -> str:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((hl7.host, hl7.port))
     return f"can listen on {hl7.host}:{hl7.port}{' with TLS' if hl7.tls else ''}"
+
+
+def _expect_certificate(plain: socket.socket, file: Path) -> None:
+    """Raises OSError where a port of ours does not speak TLS, or shows another certificate than the one in the file: one
+    that has been renewed since the gateway was started, or that has expired."""
+    context = ssl.create_default_context(cafile=str(file))
+    context.check_hostname = False  # our own, whatever it is called
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.wrap_socket(plain).close()
+    except OSError as error:
+        raise OSError(f"the port that is open does not show {file}: {say(error)}") from error
 
 
 def _http(settings: Settings) -> str:

@@ -23,12 +23,15 @@ from gateway.hl7.answer import Decision, Reply
 from gateway.hl7.client import MllpClient
 from gateway.hl7.framing import START, Decoder
 from gateway.hl7.head import MessageUnreadable, decode, lenient_text, read_head
-from gateway.hl7.segments import read_messages
+from gateway.hl7.segments import Message, read_messages
 from gateway.hl7.server import MllpServer, Received
 from gateway.hl7.settings import MllpListener
 from gateway.tls import ClientTls, ServerTls, client_context
 
 _MESSAGE = re.compile(rb"(?m)^(?=MSH)")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")  # NM (2.A.47)
+_RESULT_STATUS = ("", *"OISAPCRFXYZMN")  # table 0123, of every version; OBR-25 may be empty
+_OBSERVATION_STATUS = tuple("CDFINOPRSUWXBVA")  # table 0085, of every version
 _DECISIONS = {"AA": Decision.ACCEPTED, "AE": Decision.ERROR, "AR": Decision.REJECTED}
 
 
@@ -147,7 +150,8 @@ def validate(file: Path, as_json: bool) -> int:
 
 
 def judge(raw: bytes) -> Judgement:
-    """MSH and character set as our own port reads them, structure as hl7apy sees it. Z segments are the site's affair."""
+    """MSH and character set as our own port reads them, structure as hl7apy sees it, and what that lets pass. Z segments are
+    the site's affair."""
     try:
         head = read_head(raw)
         text = decode(raw, head)
@@ -160,7 +164,29 @@ def judge(raw: bytes) -> Judgement:
         message.validate()
     except HL7apyException as error:
         problems.append(f"hl7apy: {error}")
+    if not head.charset and not text.isascii():
+        problems.append("there are characters beyond ASCII, but MSH-18 names no character set")
+    for message_read in read_messages(text):
+        problems += _content(message_read)
     return Judgement(head.control_id, head.version, tuple(problems))
+
+
+def _content(message: Message) -> Iterator[str]:
+    """What is wrong with values, as far as it can be told without knowing what the message is to say."""
+    for patient in message.all("PID"):
+        if not patient.get(3):
+            yield "PID-3 is empty"
+    is_result = message.type == ("ORU", "R01")
+    for request in message.all("OBR") if is_result else ():
+        if request.get(25) not in _RESULT_STATUS:
+            yield f"OBR-25 {request.get(25)!r} is not of table 0123"
+    for position, item in enumerate(message.all("OBX"), start=1):
+        if item.raw(5) and not item.get(2):
+            yield f"OBX {position}: OBX-2 is empty, so what OBX-5 holds cannot be told"
+        if item.get(2) == "NM" and item.get(5) and not _NUMBER.fullmatch(item.get(5)):
+            yield f"OBX {position}: OBX-2 is NM, but OBX-5 {item.get(5)[:20]!r} is not a number"
+        if is_result and item.get(11) not in _OBSERVATION_STATUS:
+            yield f"OBX {position}: OBX-11 {item.get(11)!r} is not of table 0085"
 
 
 def _control_id(raw: bytes) -> str:

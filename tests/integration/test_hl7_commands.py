@@ -13,16 +13,22 @@ import yaml
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.commands.check import hl7_port
 from gateway.domain.errors import ConfigurationError, DestinationUnreachable
 from gateway.report.mllp import MllpEhr
 from gateway.report.settings import Hl7Destination
+from gateway.settings import Settings
 from gateway.testing import FakeEhr
-from tests.support.certificates import make_certificate
+from tests.support.certificates import Certificate, make_certificate
 from tests.support.fhir import fhir_server
 from tests.support.mllp import Kept, framed, listening, message
 from tests.support.orthanc import free_port
 
 RUNNER = CliRunner()
+RESULT = (
+    "MSH|^~\\&|LAB||EHR||20240101||ORU^R01^ORU_R01|R1|P|2.5.1\rPID|1||P1||Doe^Jane\r"
+    "OBR|1|||X^x^L|||20240101||||||||||||||||||F\rOBX|1|NM|V^v^L||1.5|mL^ml^UCUM|||||F\r"
+)
 
 
 def test_send_shows_each_answer(tmp_path: Path) -> None:
@@ -92,6 +98,12 @@ def test_validate_accepts_what_we_send(name: str, good: bool, tmp_path: Path) ->
         (message("A", charset="KLINGON"), "cannot be read"),
         (message("A").replace("|P|2.5.1", "||2.5.1"), "MSH_11"),
         (message("A").replace("ADT^A08^ADT_A01", "ORU^R01^ORU_R01"), "hl7apy"),
+        (message("A", patient="||Doe^Jane"), "PID-3 is empty"),
+        (message("A", patient="P1||Müller"), "beyond ASCII"),
+        (RESULT.replace("|1.5|", "|1,5|"), "OBX 1: OBX-2 is NM, but OBX-5 '1,5' is not a number"),
+        (RESULT.replace("|||||F", "|||||Q"), "OBX 1: OBX-11 'Q' is not of table 0085"),
+        (RESULT.replace("|NM|", "||"), "OBX 1: OBX-2 is empty"),
+        (RESULT.replace("||||F\r", "||||E\r"), "OBR-25 'E' is not of table 0123"),
     ],
 )
 def test_validate_says_what_is_wrong(text: str, said: str, tmp_path: Path) -> None:
@@ -103,6 +115,14 @@ def test_validate_says_what_is_wrong(text: str, said: str, tmp_path: Path) -> No
     assert said in done.stdout
 
 
+def test_validate_finds_nothing_wrong_with_a_good_result(tmp_path: Path) -> None:
+    """The one that the wrong ones are made from."""
+    file = tmp_path / "good.hl7"
+    file.write_text(RESULT, encoding="ascii", newline="")
+    done = RUNNER.invoke(app, ["hl7", "validate", str(file)])
+    assert done.exit_code == 0, done.stdout
+
+
 def test_a_file_without_messages_is_refused(tmp_path: Path) -> None:
     """And one that is not there."""
     file = tmp_path / "none.hl7"
@@ -110,6 +130,25 @@ def test_a_file_without_messages_is_refused(tmp_path: Path) -> None:
         done = RUNNER.invoke(app, ["hl7", "validate", str(file)])
         assert isinstance(done.exception, ConfigurationError)
         file.write_text("nothing")
+
+
+def test_check_looks_at_the_certificate_that_an_open_port_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that runs with the configured one is fine; with another, or without TLS, it has to be started anew."""
+    ours, renewed = make_certificate(tmp_path), make_certificate(tmp_path, "127.0.0.2")
+    monkeypatch.setattr("gateway.commands.check.is_held", lambda _: True)
+
+    def site(port: int, one: Certificate) -> Settings:
+        files = {"cert_file": str(one.certificate), "key_file": str(one.key)}
+        return Settings.model_validate({"hl7": {"port": port, "tls": files}})
+
+    with listening(Kept(), tls={"cert_file": str(ours.certificate), "key_file": str(ours.key)}) as server:
+        assert "with TLS" in hl7_port(site(server.port, ours))
+        with pytest.raises(OSError, match="does not show"):
+            hl7_port(site(server.port, renewed))
+    with listening(Kept(), message_timeout="300ms") as plain, pytest.raises(OSError, match="does not show"):
+        hl7_port(site(plain.port, ours))
 
 
 @pytest.mark.parametrize("kind", ["oru", "mdm"])
