@@ -23,6 +23,7 @@ from gateway.domain.context import Subject
 from gateway.domain.errors import BundleInvalid, ConfigurationError, NoAnswer, ReportRefused
 from gateway.domain.ids import AETitle, DestinationName, JobId, ModelName, Sha256
 from gateway.domain.job import Edition, Job, OnRefusal, Priority, ReportKind
+from gateway.domain.messages import Outcome
 from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.roles import MESSAGE, WITHDRAWAL
 from gateway.domain.study import Header, Study
@@ -53,6 +54,7 @@ from gateway.report.content import ReportContent
 from gateway.report.document import pdf_of
 from gateway.report.fhir_client import FhirEhr
 from gateway.report.mllp import MllpEhr, application_answers, into
+from gateway.report.segments import filler
 from gateway.report.settings import EhrDestination, FhirDestination, Hl7Destination
 from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
@@ -254,7 +256,7 @@ def make_pipeline(
             ledger,
             spool,
             {
-                DestinationName(name): _composer(item, models, spool)
+                DestinationName(name): make_composer(item, models, spool, ledger)
                 for name, item in settings.destinations.items()
                 if isinstance(item, EhrDestination)
             },
@@ -287,20 +289,37 @@ def make_retraction(settings: Settings, ledger: SqlLedger, spool: LocalSpool) ->
     )
 
 
-def _composer(profile: EhrDestination, models: Mapping[ModelName, Model], spool: LocalSpool) -> Compose:
+def make_composer(
+    profile: EhrDestination, models: Mapping[ModelName, Model], spool: LocalSpool, ledger: SqlLedger
+) -> Compose:
+    """What writes reports for one EHR."""
+
     def compose(job: Job, source: Header, subject: Subject, edition: Edition, control_id: str) -> WrittenReport:
         model = models.get(job.draft.model)
         intended_use = model.manifest.intended_use if model else ""
         content = ReportContent.of(job, source, edition, control_id, intended_use)
-        content = replace(content, subject=subject, pdf=pdf_of(job.outcome, spool))
+        content = replace(
+            content, subject=subject, pdf=pdf_of(job.outcome, spool), replaced=tuple(_results_before(ledger, job))
+        )
         return WrittenReport(
             content=_written(content, profile),
             role=WITHDRAWAL if edition.kind is ReportKind.CANCELLED else MESSAGE,
             patient_key=content.patient_key,
             report_key=content.filler_number,
+            filed_under=_filed_under(content, profile),
         )
 
     return compose
+
+
+def _results_before(ledger: SqlLedger, job: Job) -> Iterator[Outcome]:
+    """The results in whose place that of a job is."""
+    before = job.supersedes
+    while before is not None:
+        earlier = ledger.job(before)
+        if earlier.outcome is not None and earlier.outcome.status == "complete":
+            yield earlier.outcome
+        before = earlier.supersedes
 
 
 def make_inbox(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> OrderInbox | None:
@@ -313,6 +332,13 @@ def make_inbox(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> Orde
 def make_listener(settings: Settings, inbox: OrderInbox | None) -> MllpServer | None:
     """The port for messages from the EHR; raises ConfigurationError where a TLS file cannot be used."""
     return None if settings.hl7 is None or inbox is None else MllpServer(settings.hl7, inbox.take)
+
+
+def _filed_under(content: ReportContent, profile: EhrDestination) -> str:
+    """The number of an order by which the receiver files the report, where it is not the report's own."""
+    if not isinstance(profile, Hl7Destination) or profile.message == "mdm" or profile.filler_number == "own":
+        return ""
+    return filler(content, profile)
 
 
 def _written(content: ReportContent, profile: EhrDestination) -> bytes:

@@ -53,6 +53,11 @@ def control_id(job: JobId, destination: DestinationName, edition: int = 1) -> st
     return digest("oru", job, destination, *number)[:20].upper()
 
 
+def withdrawal_id(job: JobId, destination: DestinationName, edition: int) -> str:
+    """MSH-10 of the message before an edition that takes the report away from the order number it was under."""
+    return digest("oru under another number", job, destination, str(edition))[:20].upper()
+
+
 def next_try(attempts: int, first_try: float, now: float, jitter: float) -> float | None:
     """When to try again after ``attempts`` failed tries, in seconds since the epoch; None after 72 h: give up.
 

@@ -14,7 +14,11 @@ _NEVER_THERE = (DeliveryState.HELD, DeliveryState.SUBSTITUTED, DeliveryState.WIT
 
 def may_have_arrived(delivery: Delivery) -> bool:
     """Whether the destination may have it: who was sent something and did not answer may have it all the same."""
-    if delivery.state in _NEVER_THERE or delivery.draft.role in NOTICES:
+    if delivery.draft.role in NOTICES:
+        return False
+    if delivery.state is DeliveryState.WITHDRAWN and delivery.draft.payload is Payload.MESSAGE:
+        return delivery.attempts > 0  # a correction was to take its place
+    if delivery.state in _NEVER_THERE:
         return False
     if delivery.state in (DeliveryState.WAITING, DeliveryState.DEAD):
         return delivery.stored_at is not None or (delivery.attempts > 0 and delivery.state is DeliveryState.WAITING)

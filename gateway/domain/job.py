@@ -131,6 +131,7 @@ class Edition:
     reason: str = ""  # of a correction or cancellation: one sentence, no patient data
     verified: bool = False  # whether a person has confirmed this or an earlier edition
     follows: bool = False  # the first edition: whether it takes the place of a report that there is no result
+    earlier: int = 0  # how many editions there were of reports about the results in whose place this one is
 
 
 REFUSAL = 0
@@ -220,9 +221,11 @@ class Commitment:
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """The latest message about a job for an EHR, as the outbox has it."""
+    """A message about a job for an EHR, as the outbox has it."""
 
     delivery_id: int
+    key: str  # MSH-10
+    latest: bool  # whether no later one about the job is there for this EHR
     job_id: JobId
     destination: DestinationName
     edition: int  # of the report

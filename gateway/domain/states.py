@@ -79,7 +79,7 @@ class DeliveryState(Enum):
     STORED = "stored"  # the destination says that it has it; the proof is due at next_try
     DELIVERED = "delivered"  # the destination has it, proven as the site wants it proven
     SUBSTITUTED = "substituted"  # the destination does not take this form; another is on its way instead
-    WITHDRAWN = "withdrawn"  # its result was taken back before it left
+    WITHDRAWN = "withdrawn"  # its result was taken back, or a correction takes its place: it does not go again
     DEAD = "dead"  # given up; replayable
 
 
@@ -197,6 +197,8 @@ DELIVERY_TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] =
     (DeliveryState.SENDING, DeliveryEvent.SUBSTITUTED): DeliveryState.SUBSTITUTED,
     (DeliveryState.HELD, DeliveryEvent.WITHDRAWN): DeliveryState.WITHDRAWN,
     (DeliveryState.WAITING, DeliveryEvent.WITHDRAWN): DeliveryState.WITHDRAWN,
+    # A message whose application has not answered yet, and that is about somebody else by now: it must not go again.
+    (DeliveryState.STORED, DeliveryEvent.WITHDRAWN): DeliveryState.WITHDRAWN,
     (DeliveryState.DEAD, DeliveryEvent.WITHDRAWN): DeliveryState.WITHDRAWN,
 }
 

@@ -40,6 +40,7 @@ class ReportContent:
     subject: Subject | None = None  # whom and what to name, where the EHR has told of it
     pdf: bytes = b""  # the report as a document, where the result set has one
     supersedes: bool = False  # whether the result takes the place of an earlier one
+    replaced: tuple[Outcome, ...] = ()  # the earlier ones in whose place it is
 
     def __post_init__(self) -> None:
         """Raises MessageInvalid for a job without a result, but for the report that says why there is none."""

@@ -12,7 +12,8 @@ import hashlib
 import html
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from urllib.parse import quote
@@ -95,20 +96,35 @@ class _Transaction:
         yield self._once("device", self._device(), f"identifier={_URI}|urn:oid:{device}")
         study = self._imaging_study()
         yield self._once("study", study, f"identifier={_UID}|urn:oid:{content.source.study_uid}")
-        findings = [(f"finding-{item.number}", self._segment(item)) for item in content.outcome.segments]
-        findings += [(f"place-{item.number}", self._finding(item)) for item in content.outcome.findings]
-        numbers = [
-            (f"measurement-{index}", self._measurement(item))
-            for index, item in enumerate(content.outcome.measurements, start=1)
-        ]
-        refusal = [("refusal-1", self._refusal())] if content.kind is ReportKind.REFUSED else []
-        observations = [*findings, *numbers, *refusal]
-        for slot, resource in observations:
+        observations = self.observations()
+        for slot, resource in (observations | self._gone(observations)).items():
             yield self._version(slot, resource)
-        yield self._version("report", self._report([slot for slot, _ in observations]))
+        yield self._version("report", self._report(list(observations)))
         if content.pdf:
             yield self._version("document", self._document())
         yield self._once("provenance", self._provenance(), f"_tag={_OWN}:edition|{content.control_id}")
+
+    def observations(self) -> dict[str, Resource]:
+        """What was found, by the name of its place in the transaction."""
+        outcome = self._content.outcome
+        found = {f"finding-{item.number}": self._segment(item) for item in outcome.segments}
+        found |= {f"place-{item.number}": self._finding(item) for item in outcome.findings}
+        numbers = enumerate(outcome.measurements, start=1)
+        found |= {f"measurement-{index}": self._measurement(item) for index, item in numbers}
+        return found | ({"refusal-1": self._refusal()} if self._content.kind is ReportKind.REFUSED else {})
+
+    def _gone(self, there: Collection[str]) -> dict[str, Resource]:
+        """What earlier results said that this one does not say any more: the server may have it, and somebody would still
+        find it there."""
+        content = self._content
+        edition = replace(content.edition, kind=ReportKind.CANCELLED)
+        gone: dict[str, Resource] = {}
+        for outcome in content.replaced:
+            gone |= _Transaction(replace(content, outcome=outcome, edition=edition), self._profile).observations()
+        if content.edition.follows:
+            empty = replace(content, outcome=replace(content.outcome, status="complete"), edition=edition)
+            gone["refusal-1"] = _Transaction(empty, self._profile).refusal({})
+        return {slot: resource for slot, resource in gone.items() if slot not in there}
 
     def _once(self, slot: str, resource: Resource, query: str) -> Resource:
         """Created only where there is none yet: a retry, and the next report, find what is there."""
@@ -276,13 +292,17 @@ class _Transaction:
         found["code"]["text"] = title(item, outcome)
         return found
 
+    def refusal(self, said: Resource) -> Resource:
+        """That the images were not processed."""
+        return self._observation("refusal-1", (refusals.SUMMARY,), said, None)
+
     def _refusal(self) -> Resource:
         """No value, and why: not performed, in the code system for that and in the reason's own codes."""
         outcome = self._content.outcome
         absent = Code(value="not-performed", scheme="ABSENT", meaning="Not Performed")
         codings = [_concept(code)["coding"][0] for code in (absent, refusals.NOT_ATTEMPTED, *outcome.refusal)]
         reason = {"dataAbsentReason": {"coding": codings, "text": refusals.sentence(outcome.reason)}}
-        return self._observation("refusal-1", (refusals.SUMMARY,), reason, None)
+        return self.refusal(reason)
 
     def _report(self, observations: Sequence[str]) -> Resource:
         content, named, by = self._content, self._content.named, self._content.edition.by

@@ -1,13 +1,14 @@
 """MDM with the report as a document, for an EHR that files documents only (HL7 v2.5.1 chapter 9). Pure.
 
-T02 for the first edition, T10 for one that replaces it, T11 for a cancellation.
+T02 for the first edition, T10 for whatever takes the place of a document that the EHR has, T11 for a cancellation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from gateway.domain.job import ReportKind
+from gateway.domain.job import REFUSAL, ReportKind
 from gateway.hl7.er7 import coded, instant, join, segment, text
 from gateway.report.check import Expected, validated
 from gateway.report.content import ReportContent, expressible
@@ -16,13 +17,6 @@ from gateway.report.quirks import with_quirks
 from gateway.report.segments import filler, msh, obr, orc, pid, placer, pv1, study_time, zone
 from gateway.report.settings import CHARSETS, Hl7Destination
 
-_EVENTS = {
-    ReportKind.PRELIMINARY: "T02",
-    ReportKind.FINAL: "T10",
-    ReportKind.CORRECTED: "T10",
-    ReportKind.CANCELLED: "T11",
-    ReportKind.REFUSED: "T02",
-}
 _TYPE = ("DI", "Diagnostic imaging", "HL70270")
 
 
@@ -37,9 +31,9 @@ def build(content: ReportContent, profile: Hl7Destination) -> bytes:
 
 
 def _event(content: ReportContent) -> str:
-    # What is reported again without having been confirmed is still the original document to its reader.
-    first = content.edition.number <= 1 and content.kind is not ReportKind.CANCELLED
-    return "T02" if first else _EVENTS[content.kind]
+    if content.kind is ReportKind.CANCELLED:
+        return "T11"
+    return "T10" if _replaced(content) else "T02"
 
 
 def _segments(content: ReportContent, profile: Hl7Destination) -> Iterator[str]:
@@ -59,7 +53,7 @@ def _segments(content: ReportContent, profile: Hl7Destination) -> Iterator[str]:
 
 def _txa(content: ReportContent, profile: Hl7Destination, event: str) -> str:
     """TXA: each edition is a document of its own that names the one before it."""
-    number, sender = content.edition.number, text(profile.sending_application)
+    sender, old = text(profile.sending_application), _replaced(content)
     verified = content.edition.verified or content.kind is ReportKind.FINAL
     embedded = bool(content.pdf) and profile.document_form == "ED"
     by = content.edition.by
@@ -69,8 +63,8 @@ def _txa(content: ReportContent, profile: Hl7Destination, event: str) -> str:
         3: "AP" if embedded else "TX",
         4: study_time(content),
         6: instant(content.edition.at, zone(profile)),
-        12: join("^", _document_id(content, number if event != "T11" else number - 1), sender),
-        13: join("^", _document_id(content, number - 1), sender) if event == "T10" else "",
+        12: join("^", old if event == "T11" else _document_id(content), sender),
+        13: join("^", old, sender) if event == "T10" else "",
         14: placer(content),
         15: filler(content, profile),
         16: f"{content.filler_number}.pdf" if embedded else "",
@@ -81,5 +75,20 @@ def _txa(content: ReportContent, profile: Hl7Destination, event: str) -> str:
     return segment("TXA", fields)
 
 
-def _document_id(content: ReportContent, number: int) -> str:
-    return f"{content.filler_number}.{number}"
+def _document_id(content: ReportContent) -> str:
+    """Every edition is a document of its own, also over results that take the place of one another."""
+    edition = content.edition
+    if edition.number == REFUSAL:
+        return f"{content.filler_number}.{f'{edition.earlier}.' if edition.earlier else ''}0"
+    return f"{content.filler_number}.{edition.earlier + edition.number}"
+
+
+def _replaced(content: ReportContent) -> str:
+    """The document whose place it takes; empty for an original. That there is no result takes the place of nothing."""
+    edition = content.edition
+    if edition.number == REFUSAL:
+        return ""
+    if edition.number == 1 and edition.follows:
+        return _document_id(replace(content, edition=replace(edition, number=REFUSAL)))
+    before = edition.earlier + edition.number - 1
+    return f"{content.filler_number}.{before}" if before else ""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.domain.errors import NotFound, ReportRefused
 from gateway.domain.ids import JobId
-from gateway.domain.job import REFUSAL, DeliveryDraft, Edition, Job, ReportKind, refusal_edition
+from gateway.domain.job import REFUSAL, DeliveryDraft, Edition, Job, Payload, ReportKind, refusal_edition
 from gateway.domain.ports import Clock
 from gateway.domain.states import JobEvent, JobState
 from gateway.store import progress, rows, schema
@@ -58,17 +58,16 @@ class Editions:
     def first_edition(self, job: Job) -> Edition:
         """The report that is made when a job is planned: preliminary, but a correction where it replaces a final one."""
         with reading(self.engine) as connection:
-            earlier = job.supersedes
-            final = False
-            while earlier is not None and not final:
-                final = _was_confirmed(connection, earlier)
-                earlier = connection.execute(select(_JOBS.c.supersedes).where(_JOBS.c.id == earlier)).scalar_one()
+            before = _predecessors(connection, job.supersedes)
+            final = any(_was_confirmed(connection, earlier) for earlier in before)
             follows = _was_refused(connection, job.id)
+            count = _reported(connection, before)
         at = job.created_at if job.finished_at is None else job.finished_at
         if final:
             reason = "More images have come since the result was confirmed."
-            return Edition(job_id=job.id, number=1, kind=ReportKind.CORRECTED, at=at, reason=reason, follows=follows)
-        return Edition(job_id=job.id, number=1, kind=ReportKind.PRELIMINARY, at=at, follows=follows)
+            kind = ReportKind.CORRECTED
+            return Edition(job_id=job.id, number=1, kind=kind, at=at, reason=reason, follows=follows, earlier=count)
+        return Edition(job_id=job.id, number=1, kind=ReportKind.PRELIMINARY, at=at, follows=follows, earlier=count)
 
     def edition(self, job: Job, number: int) -> Edition:
         """One edition of the report about a job; raises NotFound."""
@@ -81,14 +80,18 @@ class Editions:
             row = connection.execute(select(_EDITIONS).where(*mine)).one_or_none()
             if row is None:
                 raise NotFound(f"no edition {number} of the report about job {job.id}")
-            return _edition(row, _was_confirmed(connection, job.id))
+            return _edition(connection, row, job.supersedes)
 
     def unwritten_editions(self) -> Sequence[tuple[Job, Edition]]:
         """Editions that were asked for and whose messages are not in the outbox yet, in the order of asking."""
         with reading(self.engine) as connection:
             found = connection.execute(_ASKED).all()
-            pairs = [(_job(connection, row.job_id), row, _was_confirmed(connection, row.job_id)) for row in found]
-        return [(rows.to_job(job), _edition(row, verified)) for job, row, verified in pairs if job.state in _TOLD]
+            pairs = [(_job(connection, row.job_id), row) for row in found]
+            return [
+                (rows.to_job(job), _edition(connection, row, job.supersedes))
+                for job, row in pairs
+                if job.state in _TOLD
+            ]
 
     def publish(self, edition: Edition, drafts: Sequence[DeliveryDraft]) -> None:
         """Puts the messages of an edition into the outbox; does nothing for one that is there already."""
@@ -157,7 +160,28 @@ def _close(connection: Connection, edition: Edition, state: str, note: str = "")
     return bool(connection.execute(update(_EDITIONS).where(*mine).values(state=state, note=note)).rowcount)
 
 
-def _edition(row: Row[Any], verified: bool) -> Edition:
+def _predecessors(connection: Connection, job: str | None) -> list[str]:
+    """A job and all in whose place it came, latest first."""
+    found = []
+    while job is not None:
+        found.append(job)
+        job = connection.execute(select(_JOBS.c.supersedes).where(_JOBS.c.id == job)).scalar_one()
+    return found
+
+
+def _reported(connection: Connection, jobs: Sequence[str]) -> int:
+    """How many editions of reports about these jobs' results there were."""
+    table = schema.deliveries
+    messages = select(table.c.about).where(table.c.payload == Payload.MESSAGE.value)
+    count = 0
+    for job in jobs:
+        told = connection.execute(messages.where(table.c.job_id == job)).scalars()
+        asked = _last(connection, job)
+        count += max([about["edition"] if about else 1 for about in told] + [asked.number if asked else 0], default=0)
+    return count
+
+
+def _edition(connection: Connection, row: Row[Any], supersedes: str | None) -> Edition:
     return Edition(
         job_id=JobId(row.job_id),
         number=row.number,
@@ -165,5 +189,6 @@ def _edition(row: Row[Any], verified: bool) -> Edition:
         at=row.at,
         by=row.by,
         reason=row.reason,
-        verified=verified,
+        verified=_was_confirmed(connection, row.job_id),
+        earlier=_reported(connection, _predecessors(connection, supersedes)),
     )

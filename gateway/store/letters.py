@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
 from gateway.domain.context import Subject
 from gateway.domain.ids import DestinationName, JobId, StudyUID
@@ -18,7 +18,8 @@ from gateway.store.engine import reading, writing
 
 _DELIVERIES, _JOBS, _EDITIONS = schema.deliveries, schema.jobs, schema.editions
 _UNSEEN = (DeliveryState.HELD.value, DeliveryState.WAITING.value)
-_STAYS = (*_UNSEEN, DeliveryState.DEAD.value)
+_STAYS = (*_UNSEEN, DeliveryState.STORED.value, DeliveryState.DEAD.value)
+_MOVING = (*_UNSEEN, DeliveryState.SENDING.value, DeliveryState.STORED.value)
 
 
 class Correspondence:
@@ -28,14 +29,16 @@ class Correspondence:
     clock: Clock
 
     def letters_about(self, study: StudyUID) -> Sequence[Letter]:
-        """The latest message about each job of a study for each destination."""
+        """The latest message about each job of a study for each destination, and whatever before it has not ended."""
+        of_study = select(_JOBS.c.id).where(_JOBS.c.study_uid == study)
+        messages = (_DELIVERIES.c.job_id.in_(of_study), _DELIVERIES.c.payload == Payload.MESSAGE.value)
         latest = (
             select(func.max(_DELIVERIES.c.id))
-            .join(_JOBS, _JOBS.c.id == _DELIVERIES.c.job_id)
-            .where(_JOBS.c.study_uid == study, _DELIVERIES.c.payload == Payload.MESSAGE.value)
+            .where(*messages)
             .group_by(_DELIVERIES.c.job_id, _DELIVERIES.c.destination)
         )
-        of_study = select(_JOBS.c.id).where(_JOBS.c.study_uid == study)
+        wanted = or_(_DELIVERIES.c.id.in_(latest), _DELIVERIES.c.state.in_(_MOVING))
+        query = select(_DELIVERIES).where(*messages, wanted).order_by(_DELIVERIES.c.id)
         replaced = (
             select(_JOBS.c.supersedes)
             .join(_DELIVERIES, _DELIVERIES.c.job_id == _JOBS.c.id)
@@ -43,9 +46,14 @@ class Correspondence:
         )
         asked = select(_EDITIONS.c.job_id).where(_EDITIONS.c.job_id.in_(of_study), _EDITIONS.c.state == "asked")
         with reading(self.engine) as connection:
-            found = connection.execute(select(_DELIVERIES).where(_DELIVERIES.c.id.in_(latest))).all()
+            found = connection.execute(query).all()
             settled = {*connection.execute(replaced).scalars(), *connection.execute(asked).scalars()}
-        return [_letter(row, row.job_id in settled) for row in found if row.about and "subject" in row.about]
+        last = {(row.job_id, row.destination): row.id for row in found}
+        return [
+            _letter(row, row.job_id in settled, last[row.job_id, row.destination] == row.id)
+            for row in found
+            if row.about and "subject" in row.about
+        ]
 
     def rewrite(self, delivery: int, draft: DeliveryDraft) -> bool:
         """A message that nobody has seen says something else; False, and nothing done, where it has been sent since."""
@@ -69,9 +77,11 @@ class Correspondence:
         return True
 
 
-def _letter(row: Any, settled: bool) -> Letter:
+def _letter(row: Any, settled: bool, latest: bool) -> Letter:
     return Letter(
         delivery_id=row.id,
+        key=row.key,
+        latest=latest,
         job_id=JobId(row.job_id),
         destination=DestinationName(row.destination),
         edition=row.about["edition"],

@@ -124,6 +124,20 @@ def test_whatever_the_result_it_is_valid(server: Medplum, ehr: FhirEhr, content:
     assert ehr.send(message).verdict is Verdict.ACCEPTED
 
 
+def test_a_newer_result_leaves_nothing_of_the_older_one_in_force(server: Medplum, ehr: FhirEhr) -> None:
+    """More images have come, and a structure is not found any more: its observation is there, entered in error."""
+    older = about("P-NEWER", report(EMPTY))
+    newer = about("P-NEWER", replace(report(), supersedes=True, replaced=(EMPTY,)), "P-NEWER-second")
+    for content in (older, newer):
+        assert ehr.send(build(content, to(server))).verdict is Verdict.ACCEPTED
+    (patient,) = server.search("Patient", f"identifier={SYSTEM}|P-NEWER")
+    found = server.search("Observation", f"subject=Patient/{patient['id']}")
+    kept = {item["reference"] for item in report_of(server, newer)["result"]}
+    statuses = {f"Observation/{one['id']}" in kept: one["status"] for one in found}
+    assert len(found) == len(kept) + 1
+    assert statuses == {True: "preliminary", False: "entered-in-error"}
+
+
 def test_what_it_refuses_is_a_dead_letter(server: Medplum, ehr: FhirEhr) -> None:
     """A resource that is not valid R4: the server says so, and the same is not tried again."""
     bundle = json.loads(build(about("P-BAD", report()), to(server)))

@@ -20,7 +20,7 @@ from gateway.domain.study import Header, Patient
 from gateway.hl7.head import read_head
 from gateway.hl7.server import Received
 from gateway.hold.assembly import Release
-from gateway.letters import Letters, WrittenReport
+from gateway.letters import Compose, Letters, WrittenReport
 from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
 from gateway.orders.reading import Conventions
@@ -119,7 +119,7 @@ def compose(_job: Job, header: Header, subject: Subject, edition: Edition, contr
 class World:
     """A gateway's inside with everything real but the model, the sockets and the clock."""
 
-    def __init__(self, directory: Path, merges: list[tuple[str, str]]) -> None:
+    def __init__(self, directory: Path, merges: list[tuple[str, str]], write: Compose = compose) -> None:
         self.ledger, self.spool = make_ledger(directory), Shelf(directory)
         self.ledger.open_association(AssociationId("a1"), "CT1", "127.0.0.1")
         self.inbox = OrderInbox(self.ledger, self.spool, Conventions(zone=None), "utf-8")
@@ -149,7 +149,7 @@ class World:
             holder=AtOnce(self.ledger),  # type: ignore[arg-type]
             roles={PACS: frozenset({"seg"})},
             fallbacks={},
-            letters=Letters(self.ledger, self.spool, {EHR: compose}),
+            letters=Letters(self.ledger, self.spool, {EHR: write}),
             inbox=self.inbox,
             linker=Linker(self.ledger, self.spool),
             retraction=Retraction(

@@ -218,7 +218,7 @@ class Story:
             DeliveryEvent.VERIFIED: lambda: self.prove(YES, None),
             DeliveryEvent.MISSING: lambda: self.prove(MISSING, self.ledger.clock.now()),
             DeliveryEvent.SUBSTITUTED: lambda: self.settle(OTHER_FORM, None),
-            DeliveryEvent.WITHDRAWN: self.retract,
+            DeliveryEvent.WITHDRAWN: self.withdraw,
         }
 
     def store(self) -> None:
@@ -286,6 +286,11 @@ class Story:
     def retract(self) -> None:
         """The result is taken back, and the PACS has to be told."""
         self.ledger.retract(self.job, [notice(self.job)], "recalled")
+
+    def withdraw(self) -> None:
+        """The result is taken back, and a correction takes the place of the message."""
+        self.retract()
+        self.ledger.withdraw(int(str(self._message()["id"])), "a correction takes its place")
 
     def retract_refusal(self) -> None:
         """That the images were not processed was told to all, and is taken back."""

@@ -144,6 +144,20 @@ def test_what_is_on_its_way_is_named_and_not_sent_again(site: Site) -> None:
     assert len(site.notes()) == 1
 
 
+@pytest.mark.parametrize("tried", [True, False])
+def test_a_message_that_gave_way_to_a_correction_may_be_there(site: Site, tried: bool) -> None:
+    """It was tried and withdrawn; the correction has not left yet, so only the cancellation tells the EHR."""
+    site.plan()
+    site.story.deliver(YES, only=PACS)
+    if tried:
+        (message,) = site.story.ledger.claim_deliveries(EHR, 60, 10)
+        site.story.ledger.settle(message, LATER, site.story.ledger.clock.now() + 5)
+    (row,) = [row for row in site.story.ledger.list_deliveries() if row["destination"] == EHR]
+    assert site.story.ledger.withdraw(row["id"], "a correction takes its place")
+    site.recall()
+    assert [job for job, _ in site.cancelled] == ([site.job] if tried else [])
+
+
 def test_dead_letters_of_a_withdrawn_result_cannot_be_replayed(site: Site) -> None:
     """Given up is given up, and a person must not send it by mistake."""
     site.plan()

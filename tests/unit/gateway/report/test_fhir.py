@@ -122,6 +122,19 @@ def test_a_new_result_in_place_of_an_old_one_replaces_its_report() -> None:
     assert values == [7.0]
 
 
+def test_what_a_newer_result_does_not_say_any_more_is_taken_back() -> None:
+    """An observation that is left alone would still be found by whoever searches for the patient's."""
+    server = Recorder()
+    server.take(bundle(report(EMPTY)))
+    newer = replace(report(outcome(measurements=())), supersedes=True, replaced=(EMPTY,), control_id="CTRL2")
+    server.take(bundle(newer))
+    assert [item["status"] for item in server.of("Observation")].count("entered-in-error") == 2
+    assert not any("valueQuantity" in item for item in server.of("Observation"))
+    (result,) = server.of("DiagnosticReport")
+    kept = [server.resources[item["reference"]] for item in result["result"]]
+    assert [item["status"] for item in kept] == ["preliminary"]
+
+
 @pytest.mark.parametrize("how", ["search", "logical", "create"])
 def test_patient_is_named_as_the_site_wants_it(how: str) -> None:
     """By search, by identifier, or made where there is none."""

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hl7
 import pytest
@@ -60,6 +61,12 @@ def ordered(content: ReportContent) -> ReportContent:
     return replace(content, subject=context.subject(""))
 
 
+def filled(content: ReportContent) -> ReportContent:
+    """With an order that has a filler number of the RIS."""
+    order = replace(ORDER, filler_number=(Identifier(id="F7", authority="RIS"),))
+    return replace(content, subject=StudyContext(patient=content.source.patient, order=(order,)).subject(""))
+
+
 def with_pdf(content: ReportContent) -> ReportContent:
     objects = (*content.outcome.objects, result_object("pdf", "2.25.3"))
     return replace(content, outcome=replace(content.outcome, objects=objects), pdf=PDF)
@@ -77,6 +84,7 @@ CASES: dict[str, Callable[[], bytes]] = {
         with_pdf(report()), profile(version="2.8", document="ED", acknowledgement="accept")
     ),
     "oru-2.5.1-order": lambda: oru.build(ordered(report()), profile(accession_fields=["OBR-18", "OBR-20"])),
+    "oru-2.5.1-filed-by-order": lambda: oru.build(filled(report()), profile(filler_number="order")),
     "oru-2.5.1-site": lambda: oru.build(
         report(),
         profile(
@@ -181,6 +189,29 @@ def test_every_version_and_edition_is_valid(version: str, kind: ReportKind) -> N
     content = with_pdf(ordered(report(FLAGGED, kind=kind, number=2)))
     assert oru.build(content, profile(version=version, document="ED"))
     assert mdm.build(content, profile(version=version, message="mdm"))
+
+
+@pytest.mark.parametrize(
+    ("edition", "event", "document", "parent"),
+    [
+        ({}, "T02", ".1", ""),
+        ({"number": 2}, "T10", ".2", ".1"),  # reported again, not confirmed: still not an original
+        ({"earlier": 3}, "T10", ".4", ".3"),  # of a newer result, after three editions about the older one
+        ({"earlier": 3, "number": 2, "kind": ReportKind.CORRECTED}, "T10", ".5", ".4"),
+        ({"follows": True}, "T10", ".1", ".0"),  # after it was told that there is no result
+        ({"number": 2, "kind": ReportKind.CANCELLED}, "T11", ".1", ""),
+    ],
+)
+def test_a_document_takes_the_place_of_the_one_before(
+    edition: dict[str, Any], event: str, document: str, parent: str
+) -> None:
+    """TXA-12 is used once, TXA-13 names what is replaced: two originals would stand side by side in the EHR."""
+    raw = mdm.build(report(**edition), profile(message="mdm")).decode()
+    (fields,) = [line.split("|") for line in raw.split("\r") if line.startswith("TXA")]
+    own = report().filler_number
+    assert f"MDM^{event}^" in raw
+    assert fields[12] == f"{own}{document}^HILUM"
+    assert fields[13] == (f"{own}{parent}^HILUM" if parent else "")
 
 
 def test_a_large_pdf_is_carried_whole() -> None:

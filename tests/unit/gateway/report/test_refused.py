@@ -52,6 +52,9 @@ def test_fhir() -> None:
     )
     methods = {entry["resource"]["resourceType"]: entry["request"]["method"] for entry in later["entry"]}
     assert methods["DiagnosticReport"] == "PUT"
+    observations = [entry["resource"] for entry in later["entry"] if entry["resource"]["resourceType"] == "Observation"]
+    refused = [item for item in observations if item["identifier"][0]["system"] == "urn:hilum:refusal"]
+    assert [(item["status"], "dataAbsentReason" in item) for item in refused] == [("entered-in-error", False)]
 
 
 def test_a_refusal_is_no_result() -> None:
