@@ -9,10 +9,15 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 
 from gateway.hl7.framing import Decoder, frame
+from gateway.orders.inbox import OrderInbox
+from gateway.orders.settings import OrderSettings
+from gateway.store.spool import LocalSpool
+from tests.support.ledgers import make_ledger
 from tests.support.mllp import Kept, listening, message, msa
 
 COUNT = 10_000
@@ -139,6 +144,40 @@ def test_every_bad_message_has_its_answer_and_memory_stays_flat() -> None:
         grown = process.memory_info().rss - before
     assert answered >= COUNT
     assert grown < 64 * 1024 * 1024, f"{grown} bytes more"
+
+
+def test_what_was_accepted_of_them_is_read_and_ends(tmp_path: Path) -> None:
+    """The same messages with the real inbox behind the port: each that was accepted is durable, and then says something, says
+    nothing, or is a dead letter with a reason; none is a defect of ours, and none stands in the way of the next."""
+    ledger = make_ledger(tmp_path)
+    settings = OrderSettings(port=0)
+    inbox = OrderInbox(ledger, LocalSpool(tmp_path / "spool"), settings.conventions(), settings.codec)
+    sample = [one for one in bad_messages() if _is_of_the_sample(one[0])]
+    accepted = 0
+    with (
+        listening(inbox.take, largest_message=LARGEST) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection,
+    ):
+        decoder = Decoder()
+        for number, (name, raw) in enumerate(sample):
+            connection.sendall(frame(raw) + frame(message(f"GOOD{number}").encode()))
+            answers = [msa(answer) for answer in _until(connection, decoder, f"GOOD{number}")]
+            assert answers[-1][0] == "AA", name
+            accepted += {answer[0][-1] for answer in answers[:-1]} == {"A"}
+    while inbox.read_waiting():
+        pass
+    rows = ledger.list_messages(100_000)
+    assert len(sample) <= len(rows) <= len(sample) + accepted
+    assert accepted > len(sample) / 4
+    assert {row["state"] for row in rows} <= {"applied", "ignored", "unreadable", "conflict"}
+    assert not [row for row in rows if "internal error" in row["reason"]]
+    ledger.close()
+
+
+def _is_of_the_sample(name: str) -> bool:
+    """Every tenth of those that are drawn, those that are kept, and every cut."""
+    kind, _, seed = name.rpartition("-")
+    return kind == "cut" or int(seed) in KEPT or int(seed) % 10 == 0
 
 
 def _until(connection: socket.socket, decoder: Decoder, named: str) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from hl7apy.parser import parse_message
 
 from gateway.domain.errors import ServiceUnavailable, StorageFull
 from gateway.hl7.answer import Decision, Reply
+from gateway.hl7.charset import CODECS
 from gateway.hl7.framing import frame
 from gateway.hl7.server import MllpServer, Received
 from gateway.hl7.settings import MllpListener
@@ -35,7 +36,13 @@ NAMES = {
     "KS X 1001": ("cp949", "홍^길동"),
     "8859/1": ("iso8859-1", "Müller^Jürgen"),
     "8859/2": ("iso8859-2", "Łukasz^Dvořák"),
+    "8859/3": ("iso8859-3", "Ĝis^Ĉu"),
+    "8859/4": ("iso8859-4", "Ķirsis^Ģirts"),
     "8859/5": ("iso8859-5", "Люкceмбypг^Иван"),
+    "8859/6": ("iso8859-6", "قباني^لنزار"),
+    "8859/7": ("iso8859-7", "Διονυσιος^Ανδρεας"),
+    "8859/8": ("iso8859-8", "שרון^דבורה"),
+    "8859/9": ("iso8859-9", "Çavuşoğlu^İpek"),
     "8859/15": ("iso8859-15", "Œuvre^Zoë"),
     "ASCII": ("ascii", "Doe^Jane"),
     "": ("ascii", "Doe^Jane"),
@@ -56,6 +63,11 @@ def test_every_character_set_is_decoded_before_it_is_split(charset: str) -> None
     assert received.text() == text
     assert received.head.sending_application == name.split("^")[0]
     assert f"|{name.split('^')[0]}|MAIN|" in answer.decode(codec)
+
+
+def test_every_character_set_of_the_table_is_tried() -> None:
+    """Of table 0211 and Shift-JIS; those of ISO 2022 come together in one message."""
+    assert set(CODECS) - set(NAMES) == {"ISO IR14", "ISO IR87", "ISO IR159", "UNICODE"}
 
 
 def in_every_character_set() -> dict[str, tuple[str, str]]:

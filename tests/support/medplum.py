@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,13 +41,19 @@ class Medplum:
         return found
 
 
+def _install() -> None:
+    with (Path(tempfile.gettempdir()) / "hilum-fhir-server.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test files run beside each other
+        if not (_HOME / "node_modules" / "@medplum" / "fhir-router").is_dir():
+            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            done = subprocess.run(command, cwd=_HOME, capture_output=True, text=True, timeout=280, check=False)
+            assert done.returncode == 0, done.stderr[-2000:]
+
+
 @contextmanager
 def medplum_server() -> Iterator[Medplum]:
     """A server on a free loopback port, installed where it is not yet: by the versions and hashes of its lock file."""
-    if not (_HOME / "node_modules" / "@medplum" / "fhir-router").is_dir():
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=_HOME, capture_output=True, text=True, timeout=280, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
+    _install()
     with subprocess.Popen(
         ["node", "server.mjs"],
         cwd=_HOME,
