@@ -13,8 +13,8 @@ from gateway.domain.ids import derived_uid
 from gateway.domain.messages import Code, FindingResult
 from gateway.manifest import LesionSpec, Manifest
 from gateway.manifest_input import CodeValue
+from workers.encode.measure import at_least, volumes
 from workers.encode.measure import lesions as parts
-from workers.encode.measure import volumes
 from workers.encode.side import side_of
 from workers.load.masks import Labels, Masks
 from workers.load.places import Box, Finding, Part
@@ -67,7 +67,7 @@ def _parted(
     """The parts numbered; numbers of those that are lesions, the largest first; how many are too small; volumes in mm3."""
     numbered, count = parts(mask)
     each = volumes(numbered, volume)
-    large = [int(n) + 1 for n in np.argsort(-each, kind="stable") if each[n] >= spec.smallest]
+    large = [int(n) + 1 for n in np.argsort(-each, kind="stable") if at_least(each[n], spec.smallest)]
     return numbered, large, count - len(large), each
 
 

@@ -23,6 +23,8 @@ _PER_UNIT = {  # UCUM -> how many mm, mm2 or mm3
     "mm3": 1.0, "mL": 1e3, "ml": 1e3, "cm3": 1e3, "mm": 1.0, "cm": 10.0, "mm2": 1.0, "cm2": 100.0,
 }  # fmt: skip
 
+_EXACT = 6  # decimals of mm3 that do not depend on the order in which voxels were summed
+
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
@@ -66,7 +68,7 @@ def _value(spec: MeasurementSpec, masks: Masks, volume: Volume, least: float) ->
         return float(masks.counts[:, spec.segment] @ volume.voxel_volumes)
     mask = masks.of(spec.segment)
     if spec.kind == "count" and least > 0:
-        return float(np.count_nonzero(volumes(lesions(mask)[0], volume) >= least))
+        return float(sum(at_least(each, least) for each in volumes(lesions(mask)[0], volume).tolist()))
     if spec.kind in ("mean", "percentile") and not mask.any():
         return None
     return _of(spec, mask, volume, (slice(None),) * 3)
@@ -94,12 +96,17 @@ def _of_values(spec: MeasurementSpec, values: NDArray[np.float32], weights: NDAr
 
 
 def volumes(numbered: NDArray[np.int32], volume: Volume) -> NDArray[np.float64]:
-    """mm3 of each numbered part, from number 1 on."""
+    """mm3 of each numbered part, from number 1 on; rounded, so that parts of as many voxels are of one size."""
     most = int(numbered.max(initial=0))
     found = np.zeros(most)
     for plane, each in zip(numbered, volume.voxel_volumes, strict=True):
         found += np.bincount(plane.reshape(-1), minlength=most + 1)[1:] * each
-    return found
+    return found.round(_EXACT)
+
+
+def at_least(size: float, least: float) -> bool:
+    """Whether a part of so many mm3 is no smaller than asked for; one of just that size is not, however sums were rounded."""
+    return size >= least - 10.0**-_EXACT
 
 
 def _even(mask: Mask, volume: Volume, slices: slice) -> Mask:

@@ -4,17 +4,26 @@ where they may?"""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from workers.verify.evidence import Evidence, Result, code_of, elements, referenced
 
 _OF_INTEREST = ("113000", "DCM")
 _TEXT = {"LO", "LT", "SH", "ST", "UC", "UT"}
-_IDENTITY_GROUP = 0x0010
+_IDENTITY_GROUP, _TRIAL_GROUP = 0x0010, 0x0012
 _STUDY = {"AccessionNumber", "StudyID", "StudyDescription", "ReferringPhysicianName"}  # copied, and judged elsewhere
 _WORD = re.compile(r"\w+")
+_CODED = {"CodeValue", "LongCodeValue", "CodeMeaning", "CodingSchemeDesignator", "DimensionDescriptionLabel"}
+_OURS = {
+    "ai", "not", "verified", "by", "a", "physician", "result", "results", "report", "key", "images", "slices",
+    "volumes", "data", "only", "measurements", "found",
+}  # fmt: skip
 _SHORTEST_ID = 5  # a shorter one may be a word or a number by chance
+_SHORT_NAME = 6  # letters of both parts together
 
 
 def check_picture(result: Result, evidence: Evidence) -> None:
@@ -67,16 +76,48 @@ def check_index(result: Result, evidence: Evidence, siblings: dict[str, str]) ->
 
 
 def check_no_patient_text(result: Result, evidence: Evidence) -> None:
-    """Descriptions, labels and comments are about the result. Whose it is stands in the patient's own attributes."""
-    identifier, family, given = _identity(evidence.volume.first)
+    """Descriptions, labels and comments are about the result. Whose it is stands in the patient's own attributes.
+
+    Codes, and what is copied from the images to the letter, are judged elsewhere. A patient whose name or ID is what the
+    manifest itself says (a phantom, a collection) cannot be told from it.
+    """
+    image = evidence.volume.first
+    identifier, *name = _identity(image)
+    own = _words(" ".join(_strings(evidence.manifest.model_dump()))) | _OURS
+    named = bool(all(name)) and not own >= set(name)
+    numbered = len(identifier) >= _SHORTEST_ID and not identifier.isalpha() and not own >= _words(identifier)
     for element in elements(result.dataset, _TEXT):
-        if element.tag.group == _IDENTITY_GROUP or element.keyword in _STUDY:
+        if element.tag.group == _IDENTITY_GROUP or element.keyword in _CODED or _is_copied(element, result, image):
             continue
         said = str(element.value or "").casefold()
-        words = set(_WORD.findall(said))
-        named = bool(family and given and {family, given} <= words)
-        if named or (len(identifier) >= _SHORTEST_ID and re.search(rf"(?<!\w){re.escape(identifier)}(?!\w)", said)):
+        if (named and _names(said, name)) or (numbered and re.search(rf"(?<!\w){re.escape(identifier)}(?!\w)", said)):
             raise result.refuse("patient_text", f"{element.keyword} holds the patient's name or ID")
+
+
+def _is_copied(element: DataElement, result: Result, image: Dataset) -> bool:
+    """Whether study or trial of the images say the same in the same place."""
+    here = element.tag.group == _TRIAL_GROUP and element is result.dataset.get(element.tag)
+    return element.keyword in _STUDY or (here and str(image.get(element.keyword, "")) == str(element.value))
+
+
+def _names(said: str, name: list[str]) -> bool:
+    """Whether both parts of a name are said; of a short one (An, So, To are names too) side by side."""
+    words = _WORD.findall(said)
+    if len("".join(name)) < _SHORT_NAME:
+        return any([one, other] in (name, name[::-1]) for one, other in pairwise(words))
+    return set(name) <= set(words)
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text.casefold()))
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _strings(one)
 
 
 def _identity(header: Dataset) -> tuple[str, str, str]:

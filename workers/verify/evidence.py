@@ -48,6 +48,7 @@ SOP_CLASSES = {
     roles.PDF: EncapsulatedPDFStorage,
     roles.KO: KeyObjectSelectionDocumentStorage,
 }
+_CODES = ("CodeValue", "LongCodeValue", "URNCodeValue")  # PS3.3 8.1: longer than 16 characters; a URI
 _UNSAID = (None, "UN")  # pydicom looks it up
 COMPRESSED = {roles.SEG_LABELMAP: RLELossless}
 
@@ -174,7 +175,8 @@ def check_description(result: Result, described: ResultObject) -> None:
 def code_of(dataset: Dataset, keyword: str) -> tuple[str, str]:
     """Value and scheme of the first item of a code sequence; two empty strings where there is none."""
     for item in dataset.get(keyword) or ():
-        return str(item.get("CodeValue") or ""), str(item.get("CodingSchemeDesignator") or "")
+        value = next((item.get(name) for name in _CODES if item.get(name)), "")
+        return str(value), str(item.get("CodingSchemeDesignator") or "")
     return "", ""
 
 

@@ -20,6 +20,7 @@ from workers.verify.report import is_area, numbers, value_of
 
 _EVERYWHERE = np.ones((3, 3, 3))  # voxels that share a corner are one lesion
 _ROUNDED = 1e-3  # of a box's side
+_SAME_SIZE = 2e-6  # mm3 by which sums of as many voxels may differ
 
 
 def check_findings(evidence: Evidence) -> None:
@@ -43,18 +44,29 @@ def check_findings(evidence: Evidence) -> None:
 
 
 def _check_lesions(spec: LesionSpec, found: list[Finding], evidence: Evidence) -> None:
+    """Each of ``found`` is a connected part of its own, and none that was left out is larger; equal ones have no order."""
     numbered, _ = ndimage.label(evidence.masks.of(spec.segment), structure=_EVERYWHERE)
     voxels = np.bincount(numbered.reshape(-1))[1:]
     weights = np.broadcast_to(voxel_volumes(evidence)[:, None, None], numbered.shape)
-    sizes = np.bincount(numbered.reshape(-1), weights.reshape(-1))[1:].round(6)
-    large = [n + 1 for n in range(len(voxels)) if sizes[n] >= spec.smallest * (1 - 1e-9)]
-    large.sort(key=lambda n: (-sizes[n - 1], n))
-    if len(found) != min(len(large), spec.most):
+    sizes = np.bincount(numbered.reshape(-1), weights.reshape(-1))[1:]
+    large = sorted((float(size) for size in sizes if size >= spec.smallest - _SAME_SIZE), reverse=True)[: spec.most]
+    if len(found) != len(large):
         raise GateRefused(f"findings: not the lesions of segment {spec.segment}", code="findings")
-    for number, one in zip(large, found, strict=False):
+    seen = set()
+    for size, one in zip(large, found, strict=True):
+        number = _number(one, numbered)
         same = one.part is not None and np.array_equal(numbered[one.part.place] == number, one.part.mask)
-        if not same or one.part is None or one.part.mask.sum() != voxels[number - 1]:
+        whole = same and one.part is not None and one.part.mask.sum() == voxels[number - 1]
+        if not whole or number in seen or abs(float(sizes[number - 1]) - size) > _SAME_SIZE:
             raise GateRefused(f"findings: {one.told.number} is not a lesion of segment {spec.segment}", code="findings")
+        seen.add(number)
+
+
+def _number(finding: Finding, numbered: NDArray[np.int32]) -> int:
+    """Of the connected part that a finding has voxels of."""
+    if finding.part is None or not finding.part.mask.any():
+        return 0
+    return int(numbered[finding.part.place][finding.part.mask][0])
 
 
 def _check_box(finding: Finding, box: Box, evidence: Evidence) -> None:

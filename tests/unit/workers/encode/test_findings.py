@@ -1,6 +1,7 @@
 """Detections, lesions and answers about single images: each its own group, its own outline, its own numbers, past the gate."""
 
 import dataclasses
+import itertools
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from gateway.domain.roles import ROLES
 from tests.support import answers
 from tests.support.gate import refusal
-from tests.support.result_set import AXIAL, SHAPE, Case, result_set
+from tests.support.result_set import AXIAL, SHAPE, Case, frame, result_set
 from workers.infer.answer import Answer
 
 REPORTS = ("sr", "sr-strict", "sr-data")
@@ -254,3 +255,35 @@ def test_the_same_answer_gives_the_same_findings(sets, tmp_path):
         one.told.tracking_uid for one in sets["lesions"].findings
     ]
     assert again.labels.shape == SHAPE
+
+
+def scattered(labels):
+    """Thirty parts of six voxels each, differently spread over their slices."""
+    labels[:] = 0
+    for number, (row, column) in enumerate(itertools.product(range(0, 30, 6), range(0, 36, 6))):
+        spread = ((1, 2, 3), (3, 2, 1), (2, 2, 2), (5, 1, 0))[number % 4]
+        for index, wide in enumerate(spread):
+            labels[1 + number % 5 + index, row, column : column + wide] = 1
+
+
+@pytest.mark.parametrize("smallest", [0.0, 6 * 1.37 * 0.713 * 0.713])
+def test_lesions_of_one_size(tmp_path, smallest):
+    """Sums of as many voxels differ in their last digit; that neither holds a result back nor drops a lesion."""
+    affine = frame((1, 0, 0), (0, 1, 0), spacing=(1.37, 0.713, 0.713))
+    case = Case(affine=affine, paint=scattered, roles=("seg", "sr", "sr-data"))
+    for least in (smallest, np.nextafter(smallest, 100)):
+        found = result_set(tmp_path / f"{least!r}", case, output=answers.lesions(1, smallest=float(least), most=40))
+        found.verify()
+        assert len(found.findings) == 30
+        assert found.measurements[0].value == 30
+
+
+def test_smaller_lesion_before_a_larger(sets, spoilable):
+    """What is left out must not be larger than what is told."""
+    found = spoilable("lesions")
+    cut = found.findings[1]
+    single = dataclasses.replace(
+        cut, part=dataclasses.replace(cut.part, start=(4, 35, 5), mask=np.ones((1, 1, 1), bool))
+    )
+    assert refusal(dataclasses.replace(found, findings=(found.findings[0], single))) == "findings"
+    assert refusal(dataclasses.replace(found, findings=(found.findings[0], found.findings[0]))) == "findings"

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
-from tests.support.result_set import AXIAL, CASES, IDENTITY, PROVENANCE, Case, result_set, written
+from tests.support.result_set import AXIAL, CASES, IDENTITY, PROVENANCE, Case, manifest, result_set, written
 from workers.encode.objects import encode
 
 EVERY = ("seg", "sr", "sr-data", "sc", "pdf", "ko")
@@ -142,3 +142,15 @@ def test_images_that_nothing_can_be_placed_on():
         volume = dataclasses.replace(found.volume, headers=changed)
         with pytest.raises(InputRefused):
             encode(volume, found.labels, found.measurements, found.manifest, IDENTITY, found.order)
+
+
+def test_code_that_is_longer_than_sixteen_characters(tmp_path):
+    """Codes of national editions of SNOMED CT are; they stand in an attribute of their own (PS3.3 8.1)."""
+    long = {"value": "107401000119105123", "scheme": "SCT", "meaning": "Something of a national edition"}
+    output = manifest().output.model_dump(mode="json")
+    output["segments"][0] |= {"type": long, "anatomic_region": long, "laterality": None}
+    output["measurements"][0]["name"] = long
+    found = result_set(tmp_path, Case(affine=AXIAL, roles=("seg", "sr", "sr-data", "sr-strict")), output=output)
+    found.verify()
+    named = found.read("seg").SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0]
+    assert (named.LongCodeValue, "CodeValue" in named) == (long["value"], False)

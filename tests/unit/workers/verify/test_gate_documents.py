@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from tests.support.gate import ELSEWHERE, refusal
+from tests.support.result_set import AXIAL, Case, result_set
 
 
 def each(keyword, value):
@@ -103,6 +104,27 @@ def test_another_patient_or_study(whole, role, keyword):
 def test_patient_in_a_description(whole, role, keyword, text):
     """Lists of series and file names are read by others than those who may know the patient."""
     assert refusal(whole.changed(role, each(keyword, text))) == "patient_text"
+
+
+@pytest.mark.parametrize(
+    "patient",
+    [
+        {"PatientID": "LIDC-IDRI-0001", "ClinicalTrialSubjectID": "LIDC-IDRI-0001", "ClinicalTrialProtocolID": "LIDC"},
+        {"PatientID": "SUBJ-7", "PatientIdentityRemoved": "YES", "DeidentificationMethod": "renamed to SUBJ-7"},
+        {"PatientID": "121071"},  # DCM, Finding
+        {"PatientID": "SERIES", "PatientName": "Balls^Two"},
+        {"PatientID": "1.2.3", "PatientName": "AI^Result"},
+        {"PatientName": "An^In"},  # Korean; both are words of many a sentence
+    ],
+)
+def test_patient_who_is_called_like_a_word_or_a_code(tmp_path, patient):
+    """Collections for research have the patient's ID among the trial's attributes, and numbers of six digits are codes too."""
+    found = result_set(tmp_path, Case(affine=AXIAL, attributes=patient, roles=("seg", "sr", "pdf", "ko")))
+    found.verify()
+    if "ClinicalTrialSubjectID" in patient:
+        assert found.read("seg").ClinicalTrialSubjectID == patient["ClinicalTrialSubjectID"]
+        spoiled = found.changed("seg", each("ClinicalTrialSiteName", "LIDC-IDRI-0001"))
+        assert refusal(spoiled) == "patient_text"
 
 
 def test_one_series_for_two_kinds(whole):
