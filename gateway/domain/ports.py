@@ -139,7 +139,7 @@ class StudyRecord:
     revision: int  # grows with every stored instance
     last_stored_at: float
     open_associations: int  # that carried instances of it and are still there
-    all_released: bool  # every association that carried instances of it was released in good order
+    all_released: bool  # every association that carried instances of it was released, with nothing refused
     reason: str  # why it was released, not routed, or quarantined
     released_at: float | None
     evidence: int = 0  # grows with every piece of evidence about it
@@ -164,7 +164,7 @@ class IntakeLedger(Protocol):
         ...
 
     def close_association(self, association: AssociationId, how: str) -> None:
-        """An association ended; how is `released`, `aborted` or `lost`."""
+        """An association ended; how is `released`, `refused` (released, but not all it brought was taken), `aborted` or `lost`."""
         ...
 
     def instance(self, uid: InstanceUID) -> Instance | None:

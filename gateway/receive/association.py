@@ -16,7 +16,7 @@ from gateway.receive import command, pdu
 from gateway.receive.command import CommandSet
 from gateway.receive.negotiation import Agreement, Context
 from gateway.receive.pdu import PduType, Wire
-from gateway.receive.receiver import Receiver, Sender, StoreRequest
+from gateway.receive.receiver import SUCCESS, Receiver, Sender, StoreRequest
 from gateway.receive.service import Command, DimsePeer, DimseRequest, DimseResponse, DimseService
 
 _LARGEST_DATASET = 16 * 1024 * 1024  # bytes of a dataset that is no image: it is read into memory
@@ -39,12 +39,14 @@ class Association:
         self._services, self._sender = services, sender
         self._received = 0  # bytes of datasets
         self._afterwards: deque[Callable[[DimsePeer], None]] = deque()
+        self._refused = False  # whether an instance was not taken
         self._ended = ""  # set by the peer: `released` or `aborted`
         self._messages = 0  # that we began ourselves
 
     def serve(self) -> str:
-        """Answers until the peer ends the association and says how it did: `released` or `aborted`.
+        """Answers until the peer ends the association and says how it did: `released`, `refused` or `aborted`.
 
+        `refused` was released too, but not everything that it brought was taken: it is no evidence that all is here.
         Raises UpperLayerError and ConnectionLost.
         """
         while not self._ended:
@@ -53,7 +55,7 @@ class Association:
                 self._answer(*message)
             while self._afterwards and not self._ended:
                 self._afterwards.popleft()(self)
-        return self._ended
+        return "refused" if self._ended == "released" and self._refused else self._ended
 
     def report_event(self, sop_class_uid: str, sop_instance_uid: str, type_id: int, dataset: Dataset) -> int | None:
         """See `DimsePeer`."""
@@ -126,6 +128,7 @@ class Association:
             if self._received > self._receiver.largest_association:
                 raise UpperLayerError("the association has brought more than dicom.max_association_bytes")
             answer = reception.finish()
+        self._refused |= answer.status != SUCCESS
         self._send(context_id, command.response(said, answer.status, answer.comment))
 
     def _ask(self, service: DimseService | None, context_id: int, context: Context, said: CommandSet) -> DimseResponse:

@@ -23,7 +23,7 @@ class AssociationEnds:
         self._lock = threading.Lock()
 
     def record(self, association: AssociationId, how: str) -> None:
-        """An association ended: `released`, `aborted` or `lost`. Never raises for a ledger that cannot be used now."""
+        """An association ended: `released`, `refused`, `aborted` or `lost`. Never raises for a ledger that cannot be used now."""
         try:
             self._write(association, how)
         except HilumError as error:

@@ -67,7 +67,7 @@ class Receiver:
         return sender
 
     def closed(self, sender: Sender, how: str) -> None:
-        """An association ended: `released`, `aborted` or `lost`."""
+        """An association ended: `released`, `refused`, `aborted` or `lost`."""
         self._ends.record(sender.association, how)
 
     def begin(self, request: StoreRequest, sender: Sender) -> Reception:

@@ -98,7 +98,7 @@ class Intake:
             connection.execute(insert(_ASSOCIATIONS).values(**values))
 
     def close_association(self, association: AssociationId, how: str) -> None:
-        """An association ended: `released`, `aborted` or `lost`."""
+        """An association ended: `released`, `refused`, `aborted` or `lost`."""
         with writing(self.engine) as connection:
             connection.execute(
                 update(_ASSOCIATIONS)

@@ -38,7 +38,7 @@ associations = Table(
     Column("address", String(64), nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("closed_at", Float),
-    Column("how", String(16), nullable=False, default=""),  # released, aborted, lost
+    Column("how", String(16), nullable=False, default=""),  # released, refused, aborted, lost
 )
 
 studies = Table(

@@ -296,6 +296,18 @@ def test_an_abort_leaves_what_was_acknowledged(make: Make) -> None:
     assert (record.instances, record.all_released) == (3, False)
 
 
+def test_a_release_after_a_refusal_is_no_good_order(make: Make) -> None:
+    """A sender that was refused one of its instances has not brought all there is, however politely it leaves."""
+    site = make()
+    association = associate(site, EXPLICIT)
+    assert send(association, dataset(1)).Status == 0x0000
+    assert send(association, dataset(2), uid=f"{SERIES}.3").Status == 0xA900
+    association.release()
+    wait(lambda: site.ledger.open_studies()[0].open_associations == 0)
+    record = site.ledger.open_studies()[0]
+    assert (record.instances, record.all_released) == (1, False)
+
+
 def test_a_break_in_the_middle_of_an_instance(make: Make) -> None:
     """A connection cut at any place of an instance leaves the one before it, no half one, and no open association."""
     site = make()
