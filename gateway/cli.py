@@ -410,7 +410,8 @@ def models_prepare(as_json: AsJson = False) -> None:
 def hl7_send(
     file: Annotated[Path, typer.Argument(help="Messages, framed or one after the other.")],
     host: str,
-    port: int,
+    port: Annotated[int, typer.Argument(min=1, max=65535)],
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS, and trust the system's authorities.")] = False,
     ca_file: Annotated[Path | None, typer.Option(help="Use TLS, and trust this authority.")] = None,
     cert_file: Annotated[Path | None, typer.Option(help="Our certificate, where the receiver wants one.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
@@ -419,10 +420,9 @@ def hl7_send(
 ) -> None:
     """Sends messages over MLLP and shows the acknowledgement of each; exit status 1 unless all are accepted."""
     from gateway.commands.hl7 import send as run
-    from gateway.tls import ClientTls
+    from gateway.commands.hl7 import tls_of
 
-    tls = ClientTls(ca_file=ca_file, cert_file=cert_file, key_file=key_file) if ca_file or cert_file else None
-    raise typer.Exit(run(file, host, port, tls, timeout, as_json))
+    raise typer.Exit(run(file, host, port, tls_of(tls, ca_file, cert_file, key_file), timeout, as_json))
 
 
 @hl7_app.command("listen")
@@ -446,7 +446,7 @@ def hl7_listen(
 
 @hl7_app.command("show")
 def hl7_show(file: Path, as_json: AsJson = False) -> None:
-    """Every field of every message of a file."""
+    """Every field of every message of a file, by number and name."""
     from gateway.commands.hl7 import show
 
     show(file, as_json)

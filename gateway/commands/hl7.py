@@ -7,31 +7,29 @@ import json
 import re
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hl7apy.exceptions import HL7apyException
-from hl7apy.parser import parse_message
 from rich.table import Table
+from rich.text import Text
 
 from gateway.commands.console import console
+from gateway.commands.hl7_judge import field_names, judge
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.job import Receipt, Verdict
 from gateway.hl7.answer import Decision, Reply
+from gateway.hl7.charset import codec_of
 from gateway.hl7.client import MllpClient
 from gateway.hl7.framing import START, Decoder
-from gateway.hl7.head import MessageUnreadable, decode, lenient_text, read_head
-from gateway.hl7.segments import Message, read_messages
+from gateway.hl7.head import MessageUnreadable, attempt_head, decode, lenient_text, read_head
+from gateway.hl7.segments import read_messages
 from gateway.hl7.server import MllpServer, Received
 from gateway.hl7.settings import MllpListener
 from gateway.tls import ClientTls, ServerTls, client_context
 
 _MESSAGE = re.compile(rb"(?m)^(?=MSH)")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")  # NM (2.A.47)
-_RESULT_STATUS = ("", *"OISAPCRFXYZMN")  # table 0123, of every version; OBR-25 may be empty
-_OBSERVATION_STATUS = tuple("CDFINOPRSUWXBVA")  # table 0085, of every version
+_BATCH = re.compile(rb"(?m)^(FHS|BHS|BTS|FTS)[^A-Za-z0-9\n][^\n]*$")  # the envelope of a batch
 _DECISIONS = {"AA": Decision.ACCEPTED, "AE": Decision.ERROR, "AR": Decision.REJECTED}
 
 
@@ -45,7 +43,8 @@ def read_file(file: Path) -> list[bytes]:
     if START in data:
         found = [one for one in Decoder(len(data)).feed(data) if isinstance(one, bytes)]
     else:
-        found = [part for part in _MESSAGE.split(data.replace(b"\r", b"\n")) if part.startswith(b"MSH")]
+        lines = _BATCH.sub(b"", data.replace(b"\r", b"\n"))
+        found = [part for part in _MESSAGE.split(lines) if part.startswith(b"MSH")]
     if not found:
         raise ConfigurationError(f"{file}: there is no HL7 message in it")
     return [re.sub(rb"[\r\n]+", b"\r", one).rstrip(b"\r") + b"\r" for one in found]
@@ -61,7 +60,10 @@ def send(file: Path, host: str, port: int, tls: ClientTls | None, timeout: float
         await client.close()
         return receipts
 
-    receipts = asyncio.run(exchange(read_file(file)))
+    messages = read_file(file)
+    for note in filter(None, map(_unlike_its_name, messages)):
+        print(f"note: {note}", file=sys.stderr)
+    receipts = asyncio.run(exchange(messages))
     if as_json:
         rows = [{"control_id": named, "verdict": one.verdict.value, "answer": one.answer} for named, one in receipts]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -69,6 +71,15 @@ def send(file: Path, host: str, port: int, tls: ClientTls | None, timeout: float
         for named, one in receipts:
             print(f"{named or '(no MSH-10)'}  {one.verdict.value}  {one.answer}")
     return 0 if all(one.verdict is Verdict.ACCEPTED for _, one in receipts) else 1
+
+
+def _unlike_its_name(raw: bytes) -> str:
+    """What a receiver will have against the bytes of a message, which is sent all the same."""
+    try:
+        decode(raw, read_head(raw))
+    except MessageUnreadable as error:
+        return f"{_control_id(raw) or '(no MSH-10)'}: {error.message}"
+    return ""
 
 
 def listen(listener: MllpListener, answer: str, count: int, output: Path | None) -> int:
@@ -105,36 +116,32 @@ def listen(listener: MllpListener, answer: str, count: int, output: Path | None)
 
 
 def show(file: Path, as_json: bool) -> None:
-    """Every field of every message, by number."""
+    """Every field of every message, by number and name; of a segment that comes again, with which one it is."""
     found = [list(_fields(lenient_text(raw))) for raw in read_file(file)]
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for rows in found:
         table = Table(box=None, pad_edge=False)
-        for column in ("field", "value"):
+        for column in ("field", "name", "value"):
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(row["field"], row["value"])
-        console().print(table, markup=False)
+            table.add_row(*(Text(row[key]) for key in ("field", "name", "value")))
+        console().print(table)
 
 
 def _fields(text: str) -> Iterator[dict[str, str]]:
     for message in read_messages(text):
+        seen: Counter[str] = Counter()
         for segment in message.segments:
+            seen[segment.name] += 1
+            which = f"({seen[segment.name]})" if seen[segment.name] > 1 else ""
+            names = field_names(segment.name, message.head.get(12))
             for number in range(1, segment.size + 1):
                 if value := segment.raw(number):
                     shown = value if len(value) < 400 else f"{value[:200]} … ({len(value)} characters)"
-                    yield {"field": f"{segment.name}-{number}", "value": shown}
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What is wrong with one message; nothing where it is good."""
-
-    control_id: str
-    version: str
-    problems: tuple[str, ...]
+                    field = f"{segment.name}{which}-{number}"
+                    yield {"field": field, "name": names.get(number, ""), "value": shown}
 
 
 def validate(file: Path, as_json: bool) -> int:
@@ -144,59 +151,28 @@ def validate(file: Path, as_json: bool) -> int:
         print(json.dumps([vars(item) for item in judgements], indent=2, ensure_ascii=False))
     else:
         for item in judgements:
-            verdict = "valid" if not item.problems else "; ".join(item.problems)
-            print(f"{item.control_id or '(no MSH-10)'}  {item.version}  {verdict}")
+            said = "; ".join((*(item.problems or ("valid",)), *item.notes))
+            print(f"{item.control_id or '(no MSH-10)'}  {item.version}  {said}")
     return 0 if not any(item.problems for item in judgements) else 1
 
 
-def judge(raw: bytes) -> Judgement:
-    """MSH and character set as our own port reads them, structure as hl7apy sees it, and what that lets pass. Z segments are
-    the site's affair."""
-    try:
-        head = read_head(raw)
-        text = decode(raw, head)
-    except MessageUnreadable as error:
-        return Judgement(_control_id(raw), "", (error.message,))
-    plain = "\r".join(line for line in text.rstrip("\r").split("\r") if not line.startswith("Z"))
-    problems: list[str] = []
-    try:
-        message: Any = parse_message(plain, find_groups=True)
-        message.validate()
-    except HL7apyException as error:
-        problems.append(f"hl7apy: {error}")
-    if not head.charset and not text.isascii():
-        problems.append("there are characters beyond ASCII, but MSH-18 names no character set")
-    for message_read in read_messages(text):
-        problems += _content(message_read)
-    return Judgement(head.control_id, head.version, tuple(problems))
-
-
-def _content(message: Message) -> Iterator[str]:
-    """What is wrong with values, as far as it can be told without knowing what the message is to say."""
-    for patient in message.all("PID"):
-        if not patient.get(3):
-            yield "PID-3 is empty"
-    is_result = message.type == ("ORU", "R01")
-    for request in message.all("OBR") if is_result else ():
-        if request.get(25) not in _RESULT_STATUS:
-            yield f"OBR-25 {request.get(25)!r} is not of table 0123"
-    for position, item in enumerate(message.all("OBX"), start=1):
-        if item.raw(5) and not item.get(2):
-            yield f"OBX {position}: OBX-2 is empty, so what OBX-5 holds cannot be told"
-        if item.get(2) == "NM" and item.get(5) and not _NUMBER.fullmatch(item.get(5)):
-            yield f"OBX {position}: OBX-2 is NM, but OBX-5 {item.get(5)[:20]!r} is not a number"
-        if is_result and item.get(11) not in _OBSERVATION_STATUS:
-            yield f"OBX {position}: OBX-11 {item.get(11)!r} is not of table 0085"
-
-
 def _control_id(raw: bytes) -> str:
-    try:
-        return read_head(raw).control_id
-    except MessageUnreadable:
-        return ""
+    head = attempt_head(raw)
+    return head.control_id if head else ""
+
+
+def tls_of(use: bool, ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ClientTls | None:
+    """What the options of `send` say about TLS; raises ConfigurationError."""
+    if key_file and not cert_file:
+        raise ConfigurationError("--key-file needs --cert-file")
+    if not (use or ca_file or cert_file):
+        return None
+    return ClientTls(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
 
 
 def listener_settings(host: str, port: int, charset: str, tls: ServerTls | None) -> MllpListener:
-    """A port that anybody may send to: it is for trials."""
+    """A port that anybody may send to: it is for trials. Raises ConfigurationError."""
     everybody = ("0.0.0.0/0", "::/0")
+    if not codec_of(charset):
+        raise ConfigurationError(f"--charset {charset!r}: write one of HL7 table 0211, such as UNICODE UTF-8")
     return MllpListener(host=host, port=port, charset=charset, tls=tls, peers=everybody)

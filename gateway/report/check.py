@@ -109,7 +109,9 @@ def _check_structure(lines: Sequence[str], expected: Expected) -> None:
     whole = "\r".join(short)
     try:
         is_result = expected.structure == "ORU_R01"
-        message: Message = _result(short, expected.version) if is_result else parse_message(whole, find_groups=True)
+        message: Message = (
+            grouped_result(short, expected.version) if is_result else parse_message(whole, find_groups=True)
+        )
         message.validate()
         again = str(message.to_er7())
     except HL7apyException as error:
@@ -126,8 +128,9 @@ def _same(again: str, whole: str, version: str) -> bool:
     return [part for part in re.split(r"[|\r]", again) if part] == [part for part in re.split(r"[|\r]", whole) if part]
 
 
-def _result(lines: Sequence[str], version: str) -> Message:
-    """The ORU_R01 of these segments. hl7apy's own search puts OBX into a group before OBR from version 2.8 on."""
+def grouped_result(lines: Sequence[str], version: str) -> Message:
+    """The ORU_R01 of these segments: MSH, PID, PV1 or none, ORC, OBR, OBX. hl7apy's own search puts OBX into a group before
+    OBR from version 2.8 on."""
     message = Message("ORU_R01", version=version)
     message.msh = lines[0]
     result = message.add_group("ORU_R01_PATIENT_RESULT")
