@@ -64,7 +64,7 @@ class MllpEhr:
             try:
                 self._loop.run_until_complete(self._client.connect())
             except TimeoutError:
-                within = f"no connection within {self._client.timeout:g} s"
+                within = f"no {'TLS ' if self._to.tls else ''}connection within {self._client.timeout:g} s"
                 raise DestinationUnreachable(f"{self._client.where}: {within}") from None
             except OSError as error:
                 raise DestinationUnreachable(f"{self._client.where}: {say(error)}") from error

@@ -15,7 +15,9 @@ from tests.acceptance.conftest import MakeSite
 from tests.support.block import write_block
 from tests.support.medplum import medplum_server
 from tests.support.neighbours import Neighbours, study_uid_of
+from tests.support.orthanc import free_port
 from tests.support.python_hl7 import python_hl7
+from tests.support.site import Site
 
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 
@@ -29,7 +31,7 @@ def test_confirmation_makes_final_reports_everywhere(
     Medplum's server. The result's own PDF is in the ORU, in the MDM that python-hl7's server has taken and hl7apy reads, and in the
     DocumentReference, byte for byte as in the archive."""
     files = write_block(tmp_path / "series")
-    with medplum_server() as server, python_hl7("gb18030") as papers, FakeEhr() as pointers:
+    with medplum_server() as server, python_hl7("gb18030", codes=("CA", "AA")) as papers, FakeEhr() as pointers:
         destinations = neighbours.configuration("")["destinations"]
         destinations["ehr"]["document"] = "ED"
         destinations["fhir"] = {"kind": "fhir", "url": server.url, "patient": "logical"}
@@ -37,10 +39,11 @@ def test_confirmation_makes_final_reports_everywhere(
             "port": papers.port,
             "message": "mdm",
             "charset": "GB 18030-2000",
+            "acknowledgement": "deferred",
         }
         destinations["pointers"] = destinations["ehr"] | {"port": pointers.port, "document": "RP", "references": False}
         rule = neighbours.configuration("")["rules"][0] | {"deliver": list(destinations)}
-        site = make_site(destinations=destinations, rules=[rule])
+        site = make_site(destinations=destinations, rules=[rule], hl7={"port": free_port()})
         site.send(files)
         (job,) = site.wait_for_jobs(1, "delivered")
         assert [item["status"] for item in server.search("DiagnosticReport")] == ["preliminary"]
@@ -59,6 +62,8 @@ def test_confirmation_makes_final_reports_everywhere(
         )
         site.wait_for(lambda: len(papers.received) == 2, "the final document")
         again = site.hilum("confirm", job["id"], "--by", "Dr. Grey")
+        # On the same connection, one after the other.
+        site.wait_for(lambda: _answers(site, "papers") == ["CA, then AA"] * 2, "the answers of the application")
         assert _filed(papers.received[1]) == ("MDM^T10^MDM_T02", pdf)
         original, replacement = (str(one.segment("TXA")[12]) for one in papers.received)
         assert str(papers.received[1].segment("TXA")[13]) == original != replacement
@@ -84,6 +89,11 @@ def _archived_pdf(neighbours: Neighbours, study: str, folder: Path) -> tuple[byt
     assert data.startswith(b"%PDF-")
     assert data.rstrip().endswith(b"%%EOF")
     return data, item.sop_instance_uid
+
+
+def _answers(site: Site, destination: str) -> list[str]:
+    """What was answered last to each message for a destination."""
+    return [row["last_answer"] for row in site.ledger.list_deliveries() if row["destination"] == destination]
 
 
 def _filed(message: hl7.Message) -> tuple[str, bytes]:
