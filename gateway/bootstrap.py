@@ -12,7 +12,11 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from starlette.types import ASGIApp
 
-from gateway.admitted import check_accepted, check_pin
+from gateway.bundle.admitted import check_accepted, check_pin
+from gateway.bundle.files import bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.bundle.fused import check_parts, pinned
+from gateway.bundle.input import Instead
+from gateway.bundle.signature import check_signature
 from gateway.deliver.commitment import CommitmentReports, StorageCommitment
 from gateway.deliver.cstore import CStorePacs
 from gateway.deliver.dimse import Dialer, NoAssociation
@@ -27,7 +31,6 @@ from gateway.domain.messages import Outcome
 from gateway.domain.ports import Broker, Ehr, Pacs
 from gateway.domain.roles import MESSAGE, WITHDRAWAL
 from gateway.domain.study import Header, Study
-from gateway.fusion import check_parts, pinned
 from gateway.hl7.server import MllpServer
 from gateway.hold.cfind import CFindSource
 from gateway.hold.holder import Holder, Wish
@@ -35,8 +38,6 @@ from gateway.hold.inquirer import Inquirer, Source
 from gateway.hold.qido import QidoSource
 from gateway.hold.settings import Query, WebQuery
 from gateway.letters import Compose, Letters, WrittenReport
-from gateway.manifest import bundle_digest, check_weights, read_manifest, resolve_bundle
-from gateway.manifest_input import Instead
 from gateway.orders.inbox import OrderInbox
 from gateway.orders.linker import Linker
 from gateway.pipeline import Pipeline
@@ -60,7 +61,6 @@ from gateway.retraction import Retraction
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule, make_model, matching, needed, unmet, with_parts
 from gateway.settings import Destination, Settings
-from gateway.signature import check_signature
 from gateway.store.ledger import SqlLedger, open_ledger
 from gateway.store.spool import LocalSpool
 from gateway.web.access import read_tokens

@@ -345,7 +345,7 @@ def models_sign(
 @models_app.command("schema")
 def models_schema() -> None:
     """Prints the JSON Schema of the manifest, hilum.yaml of a bundle."""
-    from gateway.manifest import schema
+    from gateway.bundle.manifest import schema
 
     print(json.dumps(schema(), indent=2))
 

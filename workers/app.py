@@ -23,10 +23,10 @@ from pathlib import Path
 from celery import Celery
 from celery.signals import worker_shutting_down
 
+from gateway.bundle.files import resolve_bundle
 from gateway.domain.bell import celery_settings, queues_of
 from gateway.domain.errors import HilumError
 from gateway.domain.messages import RUN_TASK
-from gateway.manifest import resolve_bundle
 from gateway.observe.logs import configure, log
 from gateway.settings import Settings, read_settings
 from gateway.store.ledger import open_ledger

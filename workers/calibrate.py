@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gateway.bundle.files import bundle_digest, read_manifest, resolve_bundle
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid, HilumError
-from gateway.manifest import Manifest, bundle_digest, read_manifest, resolve_bundle
 from workers.fingerprint import volumes
 from workers.infer.calibration import Calibration, Table, calibrate
 from workers.libraries import set_up_libraries

@@ -24,9 +24,9 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from gateway.bundle.files import read_manifest
 from gateway.domain.errors import HilumError
 from gateway.domain.messages import JobOrder, from_json, to_json
-from gateway.manifest import read_manifest
 from gateway.observe.logs import log
 from workers.libraries import set_up_libraries
 from workers.memory import LIBRARIES_MIB

@@ -19,9 +19,10 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from gateway.bundle.files import read_manifest, resolve_bundle
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.domain.messages import InputFile, JobOrder
-from gateway.manifest import Manifest, read_manifest, resolve_bundle
 from workers.libraries import set_up_libraries
 from workers.load.envelope import take_fingerprint
 from workers.load.part10 import dataset_start

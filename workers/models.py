@@ -20,8 +20,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.bundle.files import builtin_bundles, bundle_digest, read_manifest, resolve_bundle
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid, HilumError
-from gateway.manifest import Manifest, builtin_bundles, bundle_digest, read_manifest, resolve_bundle
 from workers.libraries import set_up_libraries
 from workers.sandbox.confine import confine
 from workers.sandbox.room import Room
@@ -61,7 +62,7 @@ def verify(bundle: Path, beside: Sequence[Path] = ()) -> dict[str, Any]:
 
 
 def _verified_fusion(bundle: Path, manifest: Manifest, beside: Sequence[Path]) -> dict[str, Any]:
-    from gateway.fusion import check_parts, find_parts
+    from gateway.bundle.fused import check_parts, find_parts
 
     parts = find_parts(manifest, beside)
     check_parts(manifest, {name: read_manifest(path) for name, path in parts.items()})

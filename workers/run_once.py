@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _run(process: ModelProcess, bundle: Path, desk: Desk) -> int:
-    from gateway.manifest import read_manifest  # the model's process is on its way meanwhile
+    from gateway.bundle.files import read_manifest  # the model's process is on its way meanwhile
 
     timeout = read_manifest(bundle).resources.timeout_s
     try:

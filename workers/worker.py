@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
 
+from gateway.bundle.files import bundle_digest, read_manifest
+from gateway.bundle.fused import find_parts
 from gateway.domain.crew import HERE, WorkerState
 from gateway.domain.errors import (
     BundleInvalid,
@@ -28,8 +30,6 @@ from gateway.domain.job_ledger import JobLedger
 from gateway.domain.messages import InputFile, JobOrder, Outcome, PartBundle, ResultObject
 from gateway.domain.ports import Spool
 from gateway.domain.schedule import FRESH
-from gateway.fusion import find_parts
-from gateway.manifest import bundle_digest, read_manifest
 from gateway.observe.logs import log
 from workers.desk import Desk, own_folder
 from workers.memory import LIBRARIES_MIB

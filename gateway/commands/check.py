@@ -17,14 +17,15 @@ import redis
 from rich.table import Table
 
 from gateway import bootstrap
-from gateway.admitted import check_accepted, check_pin
+from gateway.bundle.admitted import check_accepted, check_pin
+from gateway.bundle.files import bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.bundle.manifest import Resources
 from gateway.commands.console import console
 from gateway.deliver.settings import DicomDestination
 from gateway.domain.errors import ConfigurationError, HilumError
 from gateway.domain.job import ANY_DEVICE
 from gateway.domain.states import DeliveryState
 from gateway.hl7.client import say
-from gateway.manifest import Resources, bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.settings import Settings, read_settings
 from gateway.store.lock import is_held
 from gateway.submit.broker import broker_state

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
+from gateway.bundle.files import FILE_NAME, bundle_digest, read_manifest
+from gateway.bundle.fused import check_parts
 from gateway.commands.models import find
 from gateway.domain.errors import BundleInvalid
-from gateway.fusion import check_parts
-from gateway.manifest import FILE_NAME, bundle_digest, read_manifest
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 _TISSUE = {"value": "85756007", "scheme": "SCT", "meaning": "Tissue"}

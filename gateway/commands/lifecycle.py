@@ -9,15 +9,16 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gateway.admitted import remember_accepted
+from gateway.bundle.admitted import remember_accepted
+from gateway.bundle.files import bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.bundle.manifest import AcceptanceCase
+from gateway.bundle.signature import check_signature, sign_bundle
 from gateway.commands.edit import drop_model, pin_model, set_model
 from gateway.commands.models import beside, bundles, find
 from gateway.commands.process import process
 from gateway.domain.errors import BundleInvalid, ConfigurationError, HilumError, InputRefused
 from gateway.domain.messages import Outcome
-from gateway.manifest import AcceptanceCase, bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.settings import read_settings
-from gateway.signature import check_signature, sign_bundle
 
 COPIES = "bundles"  # in the data directory
 

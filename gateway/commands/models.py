@@ -11,9 +11,10 @@ from typing import Any
 
 from rich.table import Table
 
+from gateway.bundle.files import builtin_bundles, bundle_digest, read_manifest, resolve_bundle
+from gateway.bundle.manifest import Manifest
 from gateway.commands.console import console
 from gateway.domain.errors import BundleInvalid, ConfigurationError
-from gateway.manifest import Manifest, builtin_bundles, bundle_digest, read_manifest, resolve_bundle
 from gateway.settings import read_settings
 
 

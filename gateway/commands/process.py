@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from gateway.bundle.files import bundle_digest, check_weights, read_manifest
+from gateway.bundle.manifest import Manifest
 from gateway.commands.console import console
 from gateway.domain.errors import ConfigurationError, InputRefused, MessageInvalid, ModelCrashed
 from gateway.domain.ids import JobId, Sha256
 from gateway.domain.job import Edition, ReportKind
 from gateway.domain.messages import InputFile, JobOrder, Outcome, PartBundle, from_json, to_json
-from gateway.manifest import Manifest, bundle_digest, check_weights, read_manifest
 
 if TYPE_CHECKING:
     from gateway.commands.folder import Chosen
@@ -113,7 +114,7 @@ def _parts(manifest: Manifest, known: Iterable[Path]) -> dict[str, Path]:
     """Where the parts of a fusion are, and that they go together; none of another model."""
     if manifest.fusion is None:
         return {}
-    from gateway.fusion import check_parts, find_parts
+    from gateway.bundle.fused import check_parts, find_parts
 
     parts = {name: path.resolve() for name, path in find_parts(manifest, known).items()}
     check_parts(manifest, {name: read_manifest(path) for name, path in parts.items()})

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from gateway.bundle.input import Input, Instead
 from gateway.domain.study import Header, Series, Study
-from gateway.manifest_input import Input, Instead
 from gateway.route.priors import NO_PRIORS, Priors
 from gateway.route.rules import Expression
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.context import Order
 from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, Sha256, digest
 from gateway.domain.job import JobDraft, NamedSeries, OnRefusal, Priority
 from gateway.domain.study import Series, Study
-from gateway.manifest import Manifest
 from gateway.route.inputs import Choice, NoChoice, Wanted, choose
 from gateway.route.inputs import unfit as unfit_input
 from gateway.route.parts import RoutedPart, choose_for_parts

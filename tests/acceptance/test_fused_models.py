@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from gateway.manifest import read_manifest
+from gateway.bundle.files import read_manifest
 from tests.conformance.conftest import run
 from tests.support.fusions import builtin, write_fusion
 from tests.support.head import head

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from gateway.manifest import resolve_bundle
+from gateway.bundle.files import resolve_bundle
 from gateway.web.links import study_link
 from tests.support.head import write_head
 from tests.support.neighbours import Neighbours

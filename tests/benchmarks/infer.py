@@ -30,8 +30,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from gateway.bundle.files import resolve_bundle
+from gateway.bundle.network import Acceleration
 from gateway.domain.messages import JobOrder
-from gateway.manifest import Acceleration, resolve_bundle
 from tests.support.block import write_block
 from tests.support.bundles import write_bundle
 from tests.support.head import head, write_head

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import dcmread
 
-from gateway.manifest import Manifest
+from gateway.bundle.manifest import Manifest
 from tests.support.result_set import IDENTITY, code, manifest
 from tests.support.series import job_order
 from workers.encode.objects import encode

@@ -13,8 +13,8 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
+from gateway.bundle.files import resolve_bundle
 from gateway.domain.errors import InputRefused
-from gateway.manifest import resolve_bundle
 from tests.support.head import PLANES, Plane, head
 from tests.support.series import job_order, write_series
 from workers.infer.model import Model, open_model

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from gateway.bootstrap import make_models
+from gateway.bundle.files import resolve_bundle
 from gateway.domain.errors import ConfigurationError
-from gateway.manifest import resolve_bundle
 from gateway.settings import read_settings
 from tests.support.head import head
 from tests.support.series import write_series

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from gateway.bootstrap import make_models
+from gateway.bundle.files import bundle_digest, read_manifest
 from gateway.domain.errors import ConfigurationError
-from gateway.manifest import bundle_digest, read_manifest
 from gateway.settings import read_settings
 from tests.support.bundles import write_bundle
 from tests.support.series import axial, write_series

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
+from gateway.bundle.files import read_manifest
 from gateway.commands.process import process
 from gateway.domain.messages import InputFile
-from gateway.manifest import read_manifest
 from tests.support.series import input_file, job_order
 from tests.support.two_series import BUNDLE, STUDY, TwoSeries, write_two_series
 from workers.infer.model import open_model

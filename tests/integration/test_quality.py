@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from gateway.manifest import resolve_bundle
+from gateway.bundle.files import resolve_bundle
 from tests.support.head import head, write_head
 
 BUNDLE = resolve_bundle("builtin:brain_mask", Path.cwd())

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from gateway.manifest import builtin_bundles, bundle_digest, read_manifest
+from gateway.bundle.files import builtin_bundles, bundle_digest, read_manifest
 
 BRAIN: dict[str, Any] = {
     "number": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.manifest import Manifest
+from gateway.bundle.manifest import Manifest
 
 CODE = {"value": "1", "scheme": "SCT", "meaning": "x"}
 SEGMENT = {"number": 1, "label": "x", "category": CODE, "type": CODE, "cielab": [50, 0, 0]}

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.messages import Code, JobOrder, MeasurementResult, ModelIdentity, RequestedProcedure, ResultObject
 from gateway.domain.roles import ROLES
-from gateway.manifest import Manifest
 from tests.support.series import Change, job_order, write_series
 from workers.encode.conclusion import conclude
 from workers.encode.objects import encode

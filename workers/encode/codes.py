@@ -6,8 +6,8 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as DicomCode
 
+from gateway.bundle.part import CodeValue
 from gateway.domain.messages import Code
-from gateway.manifest_input import CodeValue
 
 ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")  # CID 7162
 PROCESSING_ALGORITHM = CodedConcept("1630", "99IHE", "Processing Algorithm")  # IHE RAD AIR 6.5.3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.messages import MeasurementResult, SegmentResult
-from gateway.manifest import Manifest
 from workers.encode.findings import detected, lesions_of
 from workers.encode.measure import measure
 from workers.encode.statements import counted, most_certain, said, said_of_each

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gateway.bundle.manifest import Manifest
+from gateway.bundle.output import LesionSpec
+from gateway.bundle.part import CodeValue
 from gateway.domain.ids import derived_uid
 from gateway.domain.messages import Code, FindingResult
-from gateway.manifest import LesionSpec, Manifest
-from gateway.manifest_input import CodeValue
 from workers.encode.measure import at_least, volumes
 from workers.encode.measure import lesions as parts
 from workers.encode.side import side_of

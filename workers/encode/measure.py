@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
+from gateway.bundle.manifest import Manifest
+from gateway.bundle.output import MeasurementSpec
 from gateway.domain.messages import MeasurementResult
-from gateway.manifest import Manifest, MeasurementSpec
 from workers.load.masks import Labels, Masks
 from workers.load.places import Finding
 from workers.load.uneven import even_mask

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain import roles
 from gateway.domain.messages import JobOrder, MeasurementResult, ModelIdentity, ResultObject
-from gateway.manifest import Manifest
 from workers.encode.file import finish, write
 from workers.encode.ko import build_ko
 from workers.encode.pdf import build_pdf

@@ -31,9 +31,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 
+from gateway.bundle.output import SegmentSpec
+from gateway.bundle.part import CodeValue
 from gateway.domain.messages import Code, MeasurementResult
-from gateway.manifest import SegmentSpec
-from gateway.manifest_input import CodeValue
 from workers.encode.codes import (
     ARTIFICIAL_INTELLIGENCE,
     COMMENT,

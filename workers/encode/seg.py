@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
+from gateway.bundle.output import SegmentSpec
 from gateway.domain.roles import SEG, SEG_ALL_FRAMES
-from gateway.manifest import SegmentSpec
 from workers.encode.codes import ARTIFICIAL_INTELLIGENCE, concept
 from workers.encode.equipment import general_equipment, long_string
 from workers.encode.frames import Frame, settle_frames

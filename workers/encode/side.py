@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.bundle.part import CodeValue
 from gateway.domain.messages import Code
-from gateway.manifest_input import CodeValue
 from workers.load.volume import Volume
 
 SIDES = {

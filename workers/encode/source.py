@@ -16,10 +16,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
+from gateway.bundle.manifest import Manifest
+from gateway.bundle.output import SegmentSpec
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
 from gateway.domain.ids import derived_uid
 from gateway.domain.messages import JobOrder, MeasurementResult, ModelIdentity
-from gateway.manifest import Manifest, SegmentSpec
 from workers.infer.output import QuantityMap
 from workers.load.masks import Labels, Masks
 from workers.load.places import Finding

@@ -13,9 +13,9 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 
+from gateway.bundle.output import SegmentSpec
 from gateway.domain.codes import CERTAINTY
 from gateway.domain.messages import MeasurementResult
-from gateway.manifest import SegmentSpec
 from workers.encode.codes import AREA, QUANTITY, SQUARE_MILLIMETER, concept
 from workers.encode.outline import Region, key_region, whole_image
 from workers.encode.report import (

@@ -22,10 +22,10 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
+from gateway.bundle.output import SegmentSpec
 from gateway.domain.codes import CERTAINTY
 from gateway.domain.messages import MeasurementResult
 from gateway.domain.roles import SR_DATA
-from gateway.manifest import SegmentSpec
 from workers.encode.codes import QUANTITY, concept
 from workers.encode.outline import Region, key_region
 from workers.encode.report import (

@@ -14,8 +14,8 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 
+from gateway.bundle.output import SegmentSpec
 from gateway.domain.roles import SR_STRICT
-from gateway.manifest import SegmentSpec
 from workers.encode.codes import AREA, SQUARE_MILLIMETER
 from workers.encode.outline import key_region
 from workers.encode.report import build_report, description, numeric

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from gateway.bundle.manifest import Manifest
+from gateway.bundle.output import FindingSpec
 from gateway.domain.codes import ABSENT, CERTAINTY, PRESENT
 from gateway.domain.messages import MeasurementResult
-from gateway.manifest import FindingSpec, Manifest
 from workers.encode.codes import DEPTH, FINDINGS, HEIGHT, MILLIMETER, PERCENT, WIDTH
 from workers.encode.section import reach
 from workers.load.places import Box, Finding

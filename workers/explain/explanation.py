@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gateway.bundle.explanation import Explanation
 from gateway.domain.messages import Code
 from gateway.domain.messages import Explanation as Explained
-from gateway.explanation import Explanation
 from workers.explain.faithfulness import Scores, examine
 from workers.explain.saliency import NAMES, Map, saliency
 from workers.explain.subject import Painted, subject_of

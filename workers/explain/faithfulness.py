@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from gateway.explanation import Explanation, Faithfulness
+from gateway.bundle.explanation import Explanation, Faithfulness
 from workers.explain.saliency import Map, saliency
 from workers.explain.subject import Subject
 

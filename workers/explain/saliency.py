@@ -16,7 +16,7 @@ from monai.visualize.occlusion_sensitivity import OcclusionSensitivity
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gateway.explanation import Explanation
+from gateway.bundle.explanation import Explanation
 from workers.explain.subject import Painted, Subject
 
 Map = NDArray[np.float32]  # (x, y, z) as the network sees the images; not below 0

@@ -17,8 +17,9 @@ from monai.inferers.inferer import Inferer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gateway.bundle.network import Uncertainty
+from gateway.bundle.output import UNITS
 from gateway.domain.messages import Code, MeasurementResult
-from gateway.manifest import UNITS, Uncertainty
 from workers.infer.dropout import dropout
 from workers.infer.model import Model
 from workers.infer.output import QuantityMap

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from gateway.bundle.fused import check_answer, why
+from gateway.bundle.manifest import Manifest
 from gateway.cel.program import Program, Unanswerable
 from gateway.domain.errors import ModelOutputInvalid
-from gateway.fusion import check_answer, why
-from gateway.manifest import Manifest
 from workers.infer.predict import Probabilities
 from workers.infer.vote import RunningMean, majority, staple
 from workers.load.masks import Labels, Masks

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gateway.bundle.files import read_manifest
+from gateway.bundle.fused import check_parts, compile_rules, find_parts
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
 from gateway.domain.messages import JobOrder, PartResult
-from gateway.fusion import check_parts, compile_rules, find_parts
-from gateway.manifest import Manifest, read_manifest
 from workers.fuse.combine import (
     by_rules,
     labels_by_vote,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.bundle.files import bundle_digest, read_manifest
+from gateway.bundle.fusion import Fusion
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid
 from gateway.domain.messages import ModelIdentity
-from gateway.manifest import Manifest, bundle_digest, read_manifest
-from gateway.manifest_fusion import Fusion
 from workers.infer.model import identity_of
 from workers.load.envelope import Fingerprint, read_fingerprint
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.bundle.fused import places, segments_of
+from gateway.bundle.fusion import FusedPart
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import InputRefused
 from gateway.domain.messages import JobOrder, PartResult
-from gateway.fusion import places, segments_of
-from gateway.manifest import Manifest
-from gateway.manifest_fusion import FusedPart
 from workers.encode.conclusion import conclude, painted
 from workers.infer.answer import Answer, ask
 from workers.infer.model import Model, open_model

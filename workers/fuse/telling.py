@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.bundle.fusion import Fusion
+from gateway.bundle.manifest import Manifest
 from gateway.domain.ids import digest
 from gateway.domain.messages import JobOrder, MeasurementResult, PartResult
-from gateway.manifest import Manifest
-from gateway.manifest_fusion import Fusion
 from workers.fuse.combine import dice_with
 from workers.fuse.model import FusionModel
 from workers.fuse.part import PartAnswer

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gateway.bundle.network import Acceleration
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import Acceleration
 from workers.infer import onnx_runtime
 from workers.infer.onnx_runtime import Exported, OnnxNetwork
 

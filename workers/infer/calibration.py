@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import Manifest
 
 Table = NDArray[np.float64]  # (cases, findings)
 

@@ -12,8 +12,8 @@ from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gateway.bundle.output import BoxSpec, Output
 from gateway.domain.errors import ModelOutputInvalid
-from gateway.manifest import BoxSpec, Output
 from workers.infer.model import Model
 from workers.infer.predict import LPS_TO_RAS, prepared, slices_of
 from workers.infer.upright import straighten

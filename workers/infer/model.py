@@ -20,9 +20,11 @@ from monai.transforms.io.array import LoadImage, SaveImage
 from monai.transforms.io.dictionary import LoadImaged, SaveImaged
 from torch import nn
 
+from gateway.bundle.files import bundle_digest, read_manifest
+from gateway.bundle.manifest import Manifest
+from gateway.bundle.network import Acceleration, Weights
 from gateway.domain.errors import BundleInvalid, HilumError
 from gateway.domain.messages import ModelIdentity
-from gateway.manifest import Acceleration, Manifest, Weights, bundle_digest, read_manifest
 from workers.infer import scan
 from workers.infer.accelerate import accelerated
 from workers.infer.calibration import Calibration, read_calibration

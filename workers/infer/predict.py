@@ -14,8 +14,8 @@ from monai.transforms.post.dictionary import AsDiscreted
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gateway.bundle.output import Output
 from gateway.domain.errors import InputRefused, ModelOutputInvalid
-from gateway.manifest import Output
 from workers.infer.calibration import probabilities
 from workers.infer.forward import forward
 from workers.infer.model import Model

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import Manifest
 from workers.memory import MIB, free_mib
 
 _SHARE = 0.8  # of free memory that windows may take: libraries need some that no tensor shows

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.bundle.input import Envelope
 from gateway.domain.errors import BundleInvalid, InputRefused
-from gateway.manifest_input import Envelope
 from workers.load.quality import WORDS, figures, likeness, thumbnail, turned_over
 from workers.load.uneven import even
 from workers.load.volume import Volume

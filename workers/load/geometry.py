@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.bundle.input import Geometry
 from gateway.domain.errors import InputRefused
-from gateway.manifest_input import Geometry
 from workers.load.spacing import ROUNDING, check_gaps, shares, spaced
 
 COSINE_TOLERANCE = 1e-3

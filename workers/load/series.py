@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from gateway.bundle.input import Input
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import InputRefused
 from gateway.domain.messages import InputFile, JobOrder
 from gateway.domain.study import Patient
-from gateway.manifest import Manifest
-from gateway.manifest_input import Input
 from workers.load.alike import Alike, representatives
 from workers.load.geometry import Plane, Stack, check_limits, spacing_of, stack
 from workers.load.multiframe import frames, is_multiframe

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from gateway.bundle.input import Input, Registration
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import InputRefused
 from gateway.domain.messages import JobOrder
 from gateway.domain.prior import Moment, same_patient
-from gateway.manifest import Manifest
-from gateway.manifest_input import Input, Registration
 from workers.load.envelope import enforce, read_fingerprint
 from workers.load.registration import Alignment, align, resample
 from workers.load.series import load, load_series, patient_of

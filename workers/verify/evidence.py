@@ -25,10 +25,10 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain import roles
 from gateway.domain.errors import GateRefused
 from gateway.domain.messages import JobOrder, MeasurementResult, ResultObject
-from gateway.manifest import Manifest
 from workers.infer.output import QuantityMap
 from workers.load.masks import Labels, Masks
 from workers.load.places import Finding

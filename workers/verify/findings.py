@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
+from gateway.bundle.output import LesionSpec
 from gateway.domain.errors import GateRefused
-from gateway.manifest import LesionSpec
 from workers.load.places import Box, Finding
 from workers.verify.evidence import Evidence, Result
 from workers.verify.numbers import voxel_volumes

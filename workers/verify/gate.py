@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain import roles
 from gateway.domain.errors import GateRefused
 from gateway.domain.messages import JobOrder, MeasurementResult, ResultObject
-from gateway.manifest import Manifest
 from workers.infer.output import QuantityMap
 from workers.load.masks import Labels
 from workers.load.places import Finding

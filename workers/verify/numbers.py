@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.bundle.output import MeasurementSpec, ValueSpec
 from gateway.domain.errors import GateRefused
 from gateway.domain.messages import MeasurementResult
-from gateway.manifest import MeasurementSpec, ValueSpec
 from workers.verify.evidence import Evidence
 
 _MM = {"mm3": 1.0, "mL": 1e3, "ml": 1e3, "cm3": 1e3, "mm": 1.0, "cm": 10.0, "mm2": 1.0, "cm2": 100.0}  # UCUM

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain import refusals
 from gateway.domain.messages import Code, JobOrder, ResultObject
-from gateway.manifest import Manifest
 from workers.load.volume import Volume
 from workers.verify import documents, identity, references, report
 from workers.verify.evidence import Evidence, Result, code_of, read

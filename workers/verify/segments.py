@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from gateway.bundle.output import SegmentSpec
+from gateway.bundle.part import CodeValue
 from gateway.domain.errors import GateRefused
-from gateway.manifest import SegmentSpec
-from gateway.manifest_input import CodeValue
 from workers.verify.evidence import Evidence, Result, code_of
 from workers.verify.geometry import frames, source_slice
 

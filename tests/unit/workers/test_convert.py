@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.bundle.files import read_manifest, resolve_bundle
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import read_manifest, resolve_bundle
 from workers.bundles.brain_mask.convert import prepare
 from workers.bundles.brain_mask.graph import float_constants
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from gateway.bundle.files import read_manifest
 from gateway.domain.errors import BundleInvalid, ServiceUnavailable
-from gateway.manifest import read_manifest
 from workers.bundles.brain_mask.graph import float_constants
 
 BUNDLE = Path(__file__).parent

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.ids import Sha256
 from gateway.domain.study import Instance
-from gateway.manifest import Manifest
 from gateway.route.selection import Decision, Model, decide, make_model, needed, unmet
 from tests.support.received import STUDY, instance
 from tests.unit.gateway.route.test_selection import Study, key, manifest, model, rule

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.ids import Sha256
-from gateway.manifest import Manifest
 from gateway.route.selection import Decision, Model, make_model, needed, with_parts
 from tests.unit.gateway.route.test_inputs import both, picked, run, series
 from tests.unit.gateway.route.test_selection import manifest, model, rule

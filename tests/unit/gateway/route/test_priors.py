@@ -7,10 +7,10 @@ from typing import Any
 import pydantic
 import pytest
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.ids import StudyUID
 from gateway.domain.prior import same_patient
 from gateway.domain.study import Patient, Study
-from gateway.manifest import Manifest
 from gateway.route.priors import find_priors
 from gateway.route.selection import Decision, Model, decide, needed
 from tests.support.received import STUDY

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.context import Order
 from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, Sha256, StudyUID
 from gateway.domain.job import Priority
 from gateway.domain.study import Instance, Patient, Series, Study
-from gateway.manifest import Manifest
 from gateway.route.rules import compile_expression
 from gateway.route.selection import Decision, Model, RoutingRule, decide, matching, mixed_patients, unfit
 from gateway.submit.jobkey import job_key

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gateway.manifest import MeasurementSpec
+from gateway.bundle.output import MeasurementSpec
 from tests.support.result_set import AXIAL, Case, code, frame, manifest, oblique, result_set
 from workers.encode.measure import diameters, lesions, measure, surface
 from workers.load.volume import Volume

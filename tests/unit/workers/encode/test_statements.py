@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
+from gateway.bundle.output import Output
 from gateway.domain.errors import ModelOutputInvalid
-from gateway.manifest import Output
 from tests.support.bundles import write_bundle
 from tests.support.gate import refusal
 from tests.support.result_set import AXIAL, IDENTITY, Case, code, manifest, result_set

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gateway.bundle.explanation import Explanation
 from gateway.domain.errors import BundleInvalid
-from gateway.explanation import Explanation
 from tests.support.bundles import write_bundle
 from workers.explain.explanation import explain
 from workers.explain.faithfulness import examine

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.bundle.manifest import Manifest
 from gateway.cel.program import compile_program
 from gateway.domain.errors import ModelOutputInvalid
-from gateway.manifest import Manifest
 from tests.support.fusions import BRAIN
 from tests.support.manifests import plain_manifest
 from workers.fuse.combine import by_rules, dice_with, labels_by_vote, least_agreement, mean_numbers, most_likely

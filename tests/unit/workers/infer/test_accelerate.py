@@ -17,8 +17,9 @@ import torch
 from monai.inferers.inferer import SlidingWindowInferer
 from torch import nn
 
+from gateway.bundle.files import read_manifest
+from gateway.bundle.network import Acceleration
 from gateway.domain.errors import BundleInvalid, ModelOutputInvalid
-from gateway.manifest import Acceleration, read_manifest
 from tests.support.bundles import write_bundle
 from tests.support.series import axial
 from workers.infer.accelerate import accelerated

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.bundle.files import bundle_digest, read_manifest
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import Manifest, bundle_digest, read_manifest
 from tests.support.classifier import write_cases, write_classifier
 from workers.calibrate import main
 from workers.infer.calibration import calibrate, calibration_error, probabilities, read_calibration

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from gateway.bundle.files import bundle_digest, resolve_bundle
 from gateway.domain.errors import BundleInvalid, ModelOutputInvalid
-from gateway.manifest import bundle_digest, resolve_bundle
 from tests.support.bundles import write_bundle
 from workers.infer.model import open_model
 from workers.infer.predict import infer

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from gateway.bundle.files import builtin_bundles
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import builtin_bundles
 from tests.support.bundles import write_bundle
 from workers.infer.model import open_model
 from workers.infer.scan import check, scan

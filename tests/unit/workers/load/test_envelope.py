@@ -13,9 +13,9 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
+from gateway.bundle.files import read_manifest, resolve_bundle
+from gateway.bundle.input import Envelope
 from gateway.domain.errors import BundleInvalid, InputRefused
-from gateway.manifest import read_manifest, resolve_bundle
-from gateway.manifest_input import Envelope
 from tests.support.head import PLANES, Plane, head
 from workers.load.envelope import Fingerprint, enforce, judge, limits, read_fingerprint, take_fingerprint
 from workers.load.quality import thumbnail

@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gateway.bundle.files import read_manifest, resolve_bundle
 from gateway.domain.errors import InputRefused
-from gateway.manifest import read_manifest, resolve_bundle
 from tests.support.series import job_order, write_series
 from tests.unit.workers.load.test_envelope import template
 from workers.load.envelope import Fingerprint, enforce, judge, read_fingerprint

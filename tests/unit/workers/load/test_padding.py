@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
+from gateway.bundle.input import Input
 from gateway.domain.errors import GateRefused
-from gateway.manifest_input import Input
 from tests.support.bundles import write_bundle
 from tests.support.result_set import AXIAL, Case, result_set
 from tests.support.series import axial, job_order, write_series

@@ -24,10 +24,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from gateway.bundle.files import read_manifest
+from gateway.bundle.input import Input
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import InputRefused
 from gateway.domain.messages import JobOrder
-from gateway.manifest import Manifest, read_manifest
-from gateway.manifest_input import Input
 from tests.support.bundles import write_bundle
 from tests.support.series import axial, input_file, job_order, write_series
 from workers.load.series import load, load_series

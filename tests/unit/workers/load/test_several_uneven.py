@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gateway.manifest import Manifest
+from gateway.bundle.manifest import Manifest
 from tests.support.result_set import frame, manifest
 from tests.support.series import job_order, write_series
 from workers.load.several import load_inputs

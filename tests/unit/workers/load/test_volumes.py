@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from gateway.bundle.input import Input
 from gateway.domain.errors import InputRefused
-from gateway.manifest_input import Input
 from tests.support.bundles import write_bundle
 from tests.support.odd_sources import enhanced
 from tests.support.series import axial, job_order, write_series

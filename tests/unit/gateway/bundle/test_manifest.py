@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.bundle.files import builtin_bundles, bundle_digest, check_weights, read_manifest, resolve_bundle
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import Manifest, builtin_bundles, bundle_digest, check_weights, read_manifest, resolve_bundle
 
 CODE = {"value": "12738006", "scheme": "SCT", "meaning": "Brain"}
 GOOD: dict[str, Any] = {

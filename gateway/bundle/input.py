@@ -1,13 +1,12 @@
-"""The part of a manifest that says which images a model takes, and what all its parts are made of."""
+"""The part of a manifest that says which images a model takes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from gateway.domain.messages import Code
+from gateway.bundle.part import Inside, Name, Part, Range
 
 Figure = Literal[
     "size",
@@ -25,41 +24,6 @@ Figure = Literal[
     "turned",
 ]
 """What an envelope compares: docs/manifest.md says what each is."""
-
-
-class Part(BaseModel):
-    """Knows its own keys only, and does not change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CodeValue(Part):
-    """A coded concept (PS3.3 8.8)."""
-
-    value: Annotated[str, Field(min_length=1, max_length=64)]
-    scheme: Annotated[str, Field(min_length=1, max_length=16)]
-    meaning: Annotated[str, Field(min_length=1, max_length=64)]
-
-    def code(self) -> Code:
-        """As the messages carry it."""
-        return Code(value=self.value, scheme=self.scheme, meaning=self.meaning)
-
-
-class Range(Part):
-    """A closed interval."""
-
-    min: FiniteFloat
-    max: FiniteFloat
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min > self.max:
-            raise ValueError("min is larger than max")
-        return self
-
-    def holds(self, value: float) -> bool:
-        """Whether the value lies inside."""
-        return self.min <= value <= self.max
 
 
 class SliceLimits(Part):
@@ -86,17 +50,6 @@ class Geometry(Part):
     volumes: Literal["refuse", "first", "last"] = "refuse"  # and where a series holds several: which one is meant
 
 
-class Inside(Part):
-    """Names a file of the bundle."""
-
-    @staticmethod
-    def check(file: str, what: str) -> None:
-        """Raises ValueError for a path that leads out of the bundle."""
-        path = Path(file)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{what} must lie inside the bundle")
-
-
 class Envelope(Inside):
     """What to do with images that are not like those a model was made for."""
 
@@ -109,9 +62,6 @@ class Envelope(Inside):
     def _stays(self) -> Self:
         self.check(self.fingerprint, "fingerprint")
         return self
-
-
-Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 class Instead(Part):

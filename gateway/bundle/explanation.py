@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from gateway.bundle.part import Part
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Calibration(_Asked):
+class Calibration(Part):
     """Where the numbers lie that make probabilities of a network's logits, and what counts as sure."""
 
     file: Annotated[str, Field(min_length=1)]  # relative to the bundle; made by `hilum models calibrate`
@@ -27,7 +25,7 @@ class Calibration(_Asked):
         return self
 
 
-class Faithfulness(_Asked):
+class Faithfulness(Part):
     """What a map must prove before anybody sees it."""
 
     steps: Annotated[int, Field(ge=4, le=64)] = 8  # images between the whole one and one with nothing left
@@ -38,7 +36,7 @@ class Faithfulness(_Asked):
     alike: _Share = 0.5  # most that maps of random networks may be like this one: rank correlation, SSIM
 
 
-class Explanation(_Asked):
+class Explanation(Part):
     """Why a model says what it says, as a map over the images."""
 
     method: Literal["gradcam", "gradcam++", "occlusion", "integrated_gradients", "shap"]

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from gateway.bundle.files import SIGNATURE
 from gateway.domain.errors import BundleInvalid, ConfigurationError
-from gateway.manifest import SIGNATURE
 
 _LARGEST = 4096  # bytes of a signature file
 

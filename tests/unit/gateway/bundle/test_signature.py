@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from gateway.bootstrap import make_models
+from gateway.bundle.files import SIGNATURE, bundle_digest
+from gateway.bundle.signature import check_signature, sign_bundle
 from gateway.commands.lifecycle import add, sign
 from gateway.domain.errors import BundleInvalid, ConfigurationError, HilumError
-from gateway.manifest import SIGNATURE, bundle_digest
 from gateway.settings import parse_settings
-from gateway.signature import check_signature, sign_bundle
 from tests.support.bundles import write_bundle
 
 

@@ -8,8 +8,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gateway.bundle.manifest import Manifest
 from gateway.domain.errors import BundleInvalid
-from gateway.manifest import Manifest
 
 FOLDER = "admitted"  # in the data directory
 _DECIDES_NUMBERS = ("torch", "monai", "numpy", "scipy", "onnxruntime")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway.manifest_input import Name, Part
+from gateway.bundle.part import Name, Part
 
 Weight = Annotated[float, Field(gt=0, le=1)]
 

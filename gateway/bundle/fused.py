@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.bundle.files import bundle_digest, read_manifest
+from gateway.bundle.fusion import FusedPart
+from gateway.bundle.manifest import Manifest
+from gateway.bundle.output import Output
 from gateway.cel.names import indexed
 from gateway.cel.program import Program, Unanswerable, compile_program
 from gateway.domain.errors import BundleInvalid, ConfigurationError
-from gateway.manifest import Manifest, Output, bundle_digest, read_manifest
-from gateway.manifest_fusion import FusedPart
 
 _Found = TypeVar("_Found")
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from gateway.bootstrap import make_models
+from gateway.bundle.files import read_manifest
+from gateway.bundle.fused import check_parts, find_parts
 from gateway.domain.errors import BundleInvalid, ConfigurationError
-from gateway.fusion import check_parts, find_parts
-from gateway.manifest import read_manifest
 from gateway.settings import read_settings
 from tests.support.bundles import write_bundle
 from tests.support.classifier import write_classifier
