@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.hl7.er7 import coded, date, instant, join, moment, person, segment, text
 from gateway.report.content import ReportContent
-from gateway.report.settings import Hl7Destination
+from gateway.report.settings import SWITCHED, Hl7Destination
 from gateway.report.subject import entity, identifiers, order_fields, request_fields, visit
 
 _SECTIONS = {"CT": "CT", "MR": "NMR", "NM": "NMS", "PT": "NMS", "US": "RUS"}  # modality -> HL7 table 0074
@@ -18,6 +18,7 @@ _MODES = {"original": ("", ""), "accept": ("AL", "NE"), "application": ("AL", "A
 def msh(content: ReportContent, profile: Hl7Destination, message_type: str) -> str:
     """MSH; `message_type` is MSH-9."""
     accept, application = _MODES[profile.acknowledgement]
+    charset, scheme = SWITCHED.get(profile.charset, (profile.charset, ""))
     fields = {
         2: "^~\\&",
         3: text(profile.sending_application),
@@ -31,7 +32,8 @@ def msh(content: ReportContent, profile: Hl7Destination, message_type: str) -> s
         12: profile.version,
         15: accept,
         16: application,
-        18: profile.charset,
+        18: charset,
+        **({20: scheme} if scheme else {}),
     }
     return segment("MSH", fields)
 

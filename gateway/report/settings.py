@@ -29,6 +29,10 @@ CHARSETS = {
 }
 """HL7 table 0211 (MSH-18), and Shift-JIS, -> Python codec."""
 
+SWITCHED = {"ISO IR87": ("~ISO IR87", "ISO 2022-1994")}
+"""Character sets that ASCII is switched to by escape sequences -> MSH-18 with ASCII as the default, and MSH-20 (table 0356), as
+Japan writes them."""
+
 STATUS = {
     ReportKind.PRELIMINARY: "P",
     ReportKind.FINAL: "F",

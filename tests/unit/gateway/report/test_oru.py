@@ -11,6 +11,7 @@ from hl7apy.parser import parse_message
 from gateway.domain.errors import MessageInvalid
 from gateway.domain.messages import Code, MeasurementResult, Outcome
 from gateway.domain.study import Header, Patient
+from gateway.hl7.head import read_head
 from gateway.report.oru import build
 from gateway.report.settings import CHARSETS, Hl7Destination
 from tests.support.outcomes import MILLILITRE, PATIENT, VOLUME, outcome, report, source
@@ -153,10 +154,12 @@ def test_hostile_text_stays_in_its_field() -> None:
 
 @pytest.mark.parametrize("charset", sorted(CHARSETS))
 def test_each_character_set_is_written_as_named(charset: str) -> None:
-    """MSH-18 names the encoding of the bytes."""
+    """MSH-18 names the encoding of the bytes; where that switches by escapes (ISO 2022), MSH-20 says so."""
     raw = build(report(), profile(charset=charset))
-    assert f"|{charset}\r".encode() in raw
-    raw.decode(CHARSETS[charset])
+    head, line = read_head(raw), raw.split(b"\r")[0].decode()
+    switched = {"ISO IR87": "|~ISO IR87||ISO 2022-1994"}
+    assert line.endswith(switched.get(charset, f"|{charset}"))
+    assert head.codec in (CHARSETS[charset], f"{CHARSETS[charset]}_ext")
 
 
 def test_what_a_character_set_lacks_is_noted() -> None:
