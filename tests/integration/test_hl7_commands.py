@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.app import app
 from gateway.commands.check import hl7_port
 from gateway.domain.errors import ConfigurationError, DestinationUnreachable
 from gateway.report.mllp import MllpEhr

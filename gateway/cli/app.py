@@ -1,4 +1,4 @@
-"""The `hilum` command: thin; each command's work is in `gateway.commands`."""
+"""All commands but those with a group of their own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gateway.cli.hl7 import hl7_app
+from gateway.cli.models import models_app
+from gateway.cli.options import AsJson, Config, Limit
 from gateway.domain.errors import HilumError
 
 app = typer.Typer(
@@ -18,24 +21,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(help="The bundles a site can run.", no_args_is_help=True)
 jobs_app = typer.Typer(invoke_without_command=True)
 viewer_app = typer.Typer(help="The viewer OHIF.")
 config_app = typer.Typer(help="The configuration file.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(config_app, name="config")
-hl7_app = typer.Typer(help="HL7 v2 by hand, for interface analysts.", no_args_is_help=True)
 app.add_typer(hl7_app, name="hl7")
 app.add_typer(viewer_app, name="viewer", invoke_without_command=True)
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", envvar="HILUM_CONFIG", help="hilum.yaml of the site; without it, all defaults."),
-]
-SiteConfig = Annotated[Path, typer.Option("--config", "-c", envvar="HILUM_CONFIG", help="hilum.yaml of the site.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Limit = Annotated[int, typer.Option(help="How many, newest first.", min=1)]
 
 
 @app.command()
@@ -279,187 +272,6 @@ def send(
     raise typer.Exit(run(source, host, port, called_aet, calling_aet, as_json))
 
 
-@models_app.command("list")
-def models_list(config: Config = None, as_json: AsJson = False) -> None:
-    """All bundles."""
-    from gateway.commands.models import list_models
-
-    list_models(config, as_json)
-
-
-@models_app.command("show")
-def models_show(name: str, config: Config = None, as_json: AsJson = False) -> None:
-    """One bundle's manifest."""
-    from gateway.commands.models import show_model
-
-    show_model(config, name, as_json)
-
-
-@models_app.command("verify")
-def models_verify(name: str, config: Config = None, as_json: AsJson = False) -> None:
-    """Checks a bundle's manifest, digest, network and weights."""
-    from gateway.commands.models import verify_model
-
-    raise typer.Exit(verify_model(config, name, as_json))
-
-
-@models_app.command("init")
-def models_init(
-    directory: Annotated[Path, typer.Argument(help="A MONAI bundle without a manifest, or a new folder for a fusion.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Take every proposal.")] = False,
-    fuse: Annotated[
-        list[str] | None, typer.Option(help="Instead: a fusion of this model and of others; give it for each.")
-    ] = None,
-    config: Config = None,
-) -> None:
-    """Writes the manifest of a MONAI bundle, from its metadata.json and a few questions; or that of a fusion of models."""
-    from gateway.commands.draft import draft
-
-    ask = (lambda _, proposal: proposal) if yes else (lambda question, proposal: typer.prompt(question, proposal))
-    print(draft(directory, fuse or (), config, ask))
-
-
-@models_app.command("add")
-def models_add(
-    bundle: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The bundle's directory.")],
-    config: SiteConfig,
-    name: Annotated[str | None, typer.Option(help="The site's name for it; else the manifest's.")] = None,
-) -> None:
-    """Scans, verifies and tests a bundle, copies it into the data directory, and pins it in the site's file."""
-    from gateway.commands.lifecycle import add
-
-    print(add(config, bundle, name))
-
-
-@models_app.command("sign")
-def models_sign(
-    key: Annotated[Path, typer.Argument(metavar="KEY", help="Ed25519 private key, PEM.")],
-    bundle: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The bundle's directory.")],
-) -> None:
-    """Signs a bundle, for sites that take signed ones only (models_trust)."""
-    from gateway.commands.lifecycle import sign
-
-    print(sign(bundle, key))
-
-
-@models_app.command("schema")
-def models_schema() -> None:
-    """Prints the JSON Schema of the manifest, hilum.yaml of a bundle."""
-    from gateway.bundle.manifest import schema
-
-    print(json.dumps(schema(), indent=2))
-
-
-@models_app.command("test")
-def models_test(name: str, config: Config = None) -> None:
-    """Runs a bundle's acceptance cases; a bundle that has some may not run before they passed on this machine."""
-    from gateway.commands.lifecycle import test
-
-    print(test(config, name))
-
-
-@models_app.command("pin")
-def models_pin(name: str, config: SiteConfig) -> None:
-    """Writes the digest of a configured model into the site's file: no other build may run."""
-    from gateway.commands.lifecycle import pin
-
-    print(pin(config, name))
-
-
-@models_app.command("remove")
-def models_remove(name: str, config: SiteConfig) -> None:
-    """Takes a model that no rule runs out of the site's file, and its copy away."""
-    from gateway.commands.lifecycle import remove
-
-    print(remove(config, name))
-
-
-@models_app.command("fingerprint")
-def models_fingerprint(
-    name: str,
-    directory: Annotated[Path, typer.Argument(help="DICOM files of reference images, one or more series.")],
-    config: Config = None,
-) -> None:
-    """Measures reference images for a bundle's envelope, and writes the fingerprint into the bundle."""
-    from gateway.commands.models import fingerprint_model
-
-    raise typer.Exit(fingerprint_model(config, name, directory))
-
-
-@models_app.command("calibrate")
-def models_calibrate(
-    name: str,
-    directory: Annotated[Path, typer.Argument(help="labels.csv, and logits.csv or a folder of images for each case.")],
-    config: Config = None,
-) -> None:
-    """Fits a classifier's probabilities to cases whose answers are known, and writes the calibration into the bundle."""
-    from gateway.commands.models import calibrate_model
-
-    raise typer.Exit(calibrate_model(config, name, directory))
-
-
-@models_app.command("prepare")
-def models_prepare(as_json: AsJson = False) -> None:
-    """Converts the weights of the bundles that ship with Hilum."""
-    from gateway.commands.models import prepare_models
-
-    raise typer.Exit(prepare_models(as_json))
-
-
-@hl7_app.command("send")
-def hl7_send(
-    file: Annotated[Path, typer.Argument(help="Messages, framed or one after the other.")],
-    host: str,
-    port: Annotated[int, typer.Argument(min=1, max=65535)],
-    tls: Annotated[bool, typer.Option("--tls", help="Use TLS, and trust the system's authorities.")] = False,
-    ca_file: Annotated[Path | None, typer.Option(help="Use TLS, and trust this authority.")] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="Our certificate, where the receiver wants one.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each acknowledgement.", min=0.1)] = 30.0,
-    as_json: AsJson = False,
-) -> None:
-    """Sends messages over MLLP and shows the acknowledgement of each; exit status 1 unless all are accepted."""
-    from gateway.commands.hl7 import send as run
-    from gateway.commands.hl7 import tls_of
-
-    raise typer.Exit(run(file, host, port, tls_of(tls, ca_file, cert_file, key_file), timeout, as_json))
-
-
-@hl7_app.command("listen")
-def hl7_listen(
-    port: Annotated[int, typer.Option(help="Where to listen; 0 lets the system choose.", min=0, max=65535)] = 2575,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    answer: Annotated[str, typer.Option(help="AA, AE or AR.")] = "AA",
-    count: Annotated[int, typer.Option(help="End after so many messages; 0 goes on.", min=0)] = 0,
-    charset: Annotated[str, typer.Option(help="Of senders whose MSH-18 names none.")] = "UNICODE UTF-8",
-    output: Annotated[Path | None, typer.Option(help="Keep each message in a file of this folder.")] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="Listen with TLS, with this certificate.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-) -> None:
-    """Receives messages over MLLP, shows and acknowledges them."""
-    from gateway.commands.hl7 import listen, listener_settings
-    from gateway.tls import ServerTls
-
-    tls = ServerTls(cert_file=cert_file, key_file=key_file or cert_file) if cert_file else None
-    raise typer.Exit(listen(listener_settings(host, port, charset, tls), answer, count, output))
-
-
-@hl7_app.command("show")
-def hl7_show(file: Path, as_json: AsJson = False) -> None:
-    """Every field of every message of a file, by number and name."""
-    from gateway.commands.hl7 import show
-
-    show(file, as_json)
-
-
-@hl7_app.command("validate")
-def hl7_validate(file: Path, as_json: AsJson = False) -> None:
-    """Character set, MSH, structure and values of every message of a file; exit status 1 unless all are valid."""
-    from gateway.commands.hl7 import validate
-
-    raise typer.Exit(validate(file, as_json))
-
-
 @config_app.command("schema")
 def config_schema() -> None:
     """The JSON Schema of hilum.yaml."""
@@ -489,7 +301,3 @@ def main() -> None:
         sys.exit(error.exit_status)
     except BrokenPipeError:
         sys.exit(0)  # `hilum jobs | head`
-
-
-if __name__ == "__main__":
-    main()
