@@ -113,6 +113,24 @@ def test_order_images_report_merge_corrected_report(
     assert not re.search("葉|Ye\\^|19800101", site.log)
 
 
+def test_a_merge_while_the_model_runs(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
+    """The one report that leaves names who the patient is by then; nothing has to be corrected."""
+    files = write_block(tmp_path / "series", attributes=IMAGES)
+    site = make_site("slow", hl7={"port": free_port()})
+    tell(site, hl7.order("M1", name=XPN))
+    site.send(files)
+    site.wait_for_jobs(1, "running")
+    tell(site, hl7.adt("A40", "M2", patient="P2^^^HOSP^MR", prior="P1^^^HOSP^MR", name=XPN))
+    site.wait_for(lambda: not site.ledger.unread_messages(1), "the merge to be read")
+    assert site.jobs()[0]["state"] == "running"
+    site.wait_for_jobs(1, "delivered")
+    (found,) = reports(neighbours.ehr)
+    assert field(found, "PID-3").split("~")[0] == "P2^^^HOSP^MR"
+    assert values(found, ["OBR-2", "OBR-18", "OBR-25"]) == ["PL1^EHR", "A1", "P"]
+    story = json.loads(site.hilum("explain", study_uid_of(files), "--json").stdout)
+    assert story["ehr"]["merges"] == 1
+
+
 def _reports(site: Site, study: str) -> list[str]:
     return list(json.loads(site.hilum("explain", study, "--json").stdout)["ehr"]["reports"])
 
