@@ -106,7 +106,13 @@ def _pictures(source: Source) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
         sides = {"left": picture.left, "top": picture.top, "right": picture.right, "bottom": picture.bottom}
         marks = [mark.shown() for mark in picture.marks]
         shown.append(
-            {"file": f"slice-{number}.png", "caption": caption(source, picture.slice) + remark, "marks": marks, **sides}
+            {
+                "file": f"slice-{number}.png",
+                "caption": caption(source, picture.slice) + remark,
+                "marks": marks,
+                "ratio": picture.columns / picture.rows,
+                **sides,
+            }
         )
     return shown, files
 
@@ -122,13 +128,21 @@ def _drawn(source: Source) -> list[tuple[Picture, str]]:
     return [*((draw(source, index, _SIZE), "") for index in keys), *hot]
 
 
-def _rows(source: Source) -> list[dict[str, str]]:
-    rows, last = [], None
+def _rows(source: Source) -> list[dict[str, Any]]:
+    """A row for each number; the first of a segment has its name, and how many rows it stands for."""
+    rows: list[dict[str, Any]] = []
+    last: int | None = 0
     for found in (one for one in source.measurements if one.finding is None):
         spec = source.segments[found.segment - 1] if found.segment else None
+        first = found.segment != last
+        if first:
+            head = len(rows)
+        else:
+            rows[head]["span"] += 1
         rows.append(
             {
-                "label": spec.label if spec is not None and spec.number != last else "",
+                "label": spec.label if spec is not None and first else "",
+                "span": int(first),
                 "colour": "#{:02x}{:02x}{:02x}".format(*srgb(spec.cielab)) if spec is not None else "#000000",
                 "name": _named(source, found),
                 "value": value(found),

@@ -96,7 +96,7 @@ def _overlay(source: Source, drawn: list[tuple[Picture, QuantityMap | None]]) ->
         "picture_width": _SIZE,
         "panel_width": _PANEL,
         "title": source.manifest.title,
-        "remarks": list(source.remarks)[:4],
+        "remarks": list(source.remarks),
         "facts": [
             f"{identity.name} {identity.version}",
             identity.manufacturer,
@@ -109,6 +109,7 @@ def _overlay(source: Source, drawn: list[tuple[Picture, QuantityMap | None]]) ->
 
 def _page(source: Source, picture: Picture) -> dict[str, Any]:
     here = set(source.masks.present(picture.slice))
+    numbered = len(shown_on(source, picture.slice))
     first = sorted(source.segments, key=lambda spec: (spec.number not in here, spec.number))
     return {
         "left": picture.left,
@@ -136,7 +137,7 @@ def _page(source: Source, picture: Picture) -> dict[str, Any]:
             for spec in first[:_LEGEND]
         ]
         + [_statement(source, found, picture) for found in source.statements][:_LEGEND],
-        "more": f"and {len(first) - _LEGEND} more" if len(first) > _LEGEND else "",
+        "rest": sum(max(count - room, 0) for count, room in ((len(first), _LEGEND), (numbered, _NUMBERED))),
     }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from pydicom.dataset import Dataset
 
 from gateway.domain.messages import MeasurementResult
 from workers.encode.source import Source
 
+_SMALL, _SMALLEST = 0.1, 1e-5
 _UNITS = {  # UCUM
     "mm2": "mm²", "mm3": "mm³", "cm3": "cm³", "ml": "mL", "1": "", "[hnsf'U]": "HU", "{counts}": "", "{lesions}": "",
     "{findings}": "found",
@@ -14,11 +17,13 @@ _UNITS = {  # UCUM
 
 
 def value(measured: MeasurementResult) -> str:
-    """Four digits that mean something, more only before the point."""
+    """Three or four digits that mean something, more only before the point; what is small is not written as nothing."""
     if measured.unit.value.startswith("{") and measured.value == int(measured.value):
         return f"{measured.value:.0f}"  # of a count every digit means something
     size = abs(measured.value)
     digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    if 0 < size < _SMALL:
+        return f"{measured.value:.1e}" if size < _SMALLEST else f"{measured.value:.{1 - math.floor(math.log10(size))}f}"
     return f"{measured.value:,.{digits}f}".replace(",", " ")
 
 

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from gateway.domain.messages import Code, MeasurementResult
 from tests.support.result_set import IDENTITY, frame, written
 from workers.encode.picture import draw, key_slices, srgb
 from workers.encode.source import Source
+from workers.encode.words import value
 
 
 def source(name="axial", **changes):
@@ -87,3 +89,21 @@ def test_colours():
     assert srgb((0.0, 0.0, 0.0)) == (0, 0, 0)
     red, green, blue = srgb((54.29, 80.81, 69.89))  # sRGB red under D50
     assert (red, green, blue) == pytest.approx((255, 0, 0), abs=3)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (0.0, "0.00"),
+        (0.0033, "0.0033"),
+        (0.0996, "0.100"),
+        (0.3, "0.30"),
+        (3e-7, "3.0e-07"),
+        (-0.02, "-0.020"),
+        (1234.5, "1 234"),
+    ],
+)
+def test_small_is_not_written_as_nothing(number, said):
+    """A lesion of one voxel has a volume."""
+    unit = Code(value="mL", scheme="UCUM", meaning="milliliter")
+    assert value(MeasurementResult(name=unit, value=number, unit=unit)) == said
