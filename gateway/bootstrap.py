@@ -12,6 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from starlette.types import ASGIApp
 
+from gateway import readiness
 from gateway.bundle.admitted import check_accepted, check_pin
 from gateway.bundle.files import bundle_digest, check_weights, read_manifest, resolve_bundle
 from gateway.bundle.fused import check_parts, pinned
@@ -409,6 +410,7 @@ def make_web(settings: Settings, ledger: SqlLedger, spool: LocalSpool) -> tuple[
         tokens=read_tokens(settings.http.tokens_file),
         scratch=scratch,
         viewer=settings.http.viewer_dir or default_directory(),
+        ready=readiness.parts(settings, ledger, spool),
     )
     return make_app(parts)
 

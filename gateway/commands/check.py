@@ -108,9 +108,10 @@ def _data_dir(settings: Settings) -> str:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     if not os.access(settings.data_dir, os.W_OK):
         raise PermissionError(f"{settings.data_dir} is not writable")
-    free, total = bootstrap.make_spool(settings).free()
-    if free < _LOW * total:
-        raise OSError(f"{settings.data_dir}: only {free / total:.0%} of the disk is free")
+    spool = bootstrap.make_spool(settings)
+    (free, _), room = spool.free(), spool.room()
+    if room < _LOW:
+        raise OSError(f"{settings.data_dir}: only {room:.0%} of the disk is free, in bytes or in files")
     return f"{settings.data_dir}, {free / 1e9:.0f} GB free"
 
 

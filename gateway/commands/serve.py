@@ -29,12 +29,13 @@ from gateway.receive.dimse import DimseNode
 from gateway.receive.ends import AssociationEnds
 from gateway.settings import Settings, read_settings
 from gateway.store.ledger import SqlLedger
-from gateway.store.lock import exclusive
+from gateway.store.lock import beat, exclusive
 from gateway.store.spool import LocalSpool
 from gateway.submit.broker import CeleryBroker
 from gateway.submit.embedded import EmbeddedBroker
 
 _ROUND, _SHORTEST = 0.2, 0.01  # seconds between rounds of the pipeline, at most and at least
+_BEAT = 2.0  # seconds between two signs of life
 _WORKER = "workers.app"
 _WORKER_GRACE = 15.0  # seconds a worker gets to give its job back
 
@@ -97,7 +98,7 @@ def serve(config: Path | None, *, workers: int = 1) -> None:
         gc.collect()
         gc.freeze()
         again = [pipeline.take_back_lost, pipeline.hold_back_stranded]
-        _run(rounds, settings, again, [broker, web, *receivers, *crew], status)
+        _run(rounds, settings, again, [broker, web, *receivers, *crew], status, _Pulse(settings, node))
         log().info("stopping")
 
 
@@ -180,6 +181,20 @@ class _Status:
         self._file.unlink(missing_ok=True)
 
 
+class _Pulse:
+    """A sign of life for `/readyz`, as long as connections are taken."""
+
+    def __init__(self, settings: Settings, node: DimseNode) -> None:
+        self._data_dir, self._node = settings.data_dir, node
+        self._next = 0.0
+
+    def beat(self) -> None:
+        """Once in a while."""
+        if self._node.accepting and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _BEAT
+            beat(self._data_dir)
+
+
 class _Rounds:
     """When the pipeline goes round: every so often, at once after news, and just when a study may become due."""
 
@@ -204,12 +219,14 @@ def _run(
     reconcile: list[Callable[[], None]],
     watched: Sequence[EmbeddedBroker | WebProcess | ReceiverProcess | WorkerProcess | None],
     status: _Status,
+    pulse: _Pulse,
 ) -> None:
     next_reconcile = 0.0
     while rounds.wait():
         _guarded(rounds.advance)
         if any([_guarded(part.revive) for part in watched if part is not None]):
-            status.write()
+            _guarded(status.write)
+        _guarded(pulse.beat)
         if time.monotonic() >= next_reconcile:
             next_reconcile = time.monotonic() + settings.jobs.reconcile
             for step in reconcile:

@@ -79,6 +79,10 @@ class Spool(Protocol):
         """Free and total bytes of the file system."""
         ...
 
+    def room(self) -> float:
+        """Free part of the file system, from 0 to 1, in bytes or in files: whichever there is less of."""
+        ...
+
 
 class Broker(Protocol):
     """The doorbell. Losing a ring costs seconds, never a job."""

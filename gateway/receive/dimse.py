@@ -16,6 +16,7 @@ from gateway.receive.service import DimseService
 from gateway.receive.settings import DicomSettings
 
 _BACKLOG = 128
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _BREATH = 0.1  # seconds between two tries to accept when the machine has no room
 _PARTING = 5.0  # seconds that connections have to end when the node stops
 
@@ -29,6 +30,7 @@ class DimseNode:
         self._conversations = Conversations(receiver, settings, services, self.connections)
         self._hand_over: Callable[[Connection], bool] = lambda _: False
         self._listener: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
         self._stopping = threading.Event()
         self._log = log(stage="receive")
 
@@ -38,6 +40,11 @@ class DimseNode:
         if self._listener is None:
             raise ServiceUnavailable("the DICOM node is not listening")
         return int(self._listener.getsockname()[1])
+
+    @property
+    def accepting(self) -> bool:
+        """Whether it takes connections."""
+        return self._acceptor is not None and self._acceptor.is_alive()
 
     def start(self) -> None:
         """Begins to listen; raises ServiceUnavailable when the address cannot be used, ConfigurationError for bad TLS files."""
@@ -51,7 +58,8 @@ class DimseNode:
             raise ServiceUnavailable(f"{message}; {fix}") from error
         self._listener = listener
         self._stopping.clear()
-        threading.Thread(target=self._accept, args=(listener,), name="dicom node", daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, args=(listener,), name="dicom node", daemon=True)
+        self._acceptor.start()
         self._log.info("listening", ae_title=settings.ae_title, host=settings.host, port=self.port)
 
     def hand_over_to(self, take: Callable[[Connection], bool]) -> None:
@@ -78,10 +86,12 @@ class DimseNode:
             try:
                 accepted, address = listener.accept()
             except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED):
+                if self._stopping.is_set():
                     return  # closed by `stop`
+                # No room, or an error of the one connection that came, of which accept(2) names many: the next may be well.
                 self._log.error("cannot accept", error=error.strerror)
-                self.connections.make_room()
+                if error.errno in _NO_ROOM:
+                    self.connections.make_room()
                 self._stopping.wait(_BREATH)
                 continue
             self._begin(Connection(accepted, str(address[0])))

@@ -76,7 +76,7 @@ class Receiver:
 
     def open_file(self) -> SpoolFile:
         """A place for an instance; raises StorageFull where the disk is too full to take any."""
-        if self._free() < self._settings.refuse_all_below:
+        if self._spool.room() < self._settings.refuse_all_below:
             raise StorageFull("out of disk space")
         return self._spool.begin(durable=self._settings.durability == "full")
 
@@ -123,7 +123,7 @@ class Receiver:
         return self._settings.max_association_bytes
 
     def _make_room(self, header: Header) -> None:
-        if self._free() < self._settings.refuse_new_below and not self._ledger.has_study(header.study_uid):
+        if self._spool.room() < self._settings.refuse_new_below and not self._ledger.has_study(header.study_uid):
             raise StorageFull("low on disk space: no new studies are taken")
 
     def _forget_second(self, uid: InstanceUID, key: str) -> None:
@@ -131,10 +131,6 @@ class Receiver:
         known = self._ledger.instance(uid)
         if known is not None and known.file != key:
             self._spool.remove(key)
-
-    def _free(self) -> float:
-        free, total = self._spool.free()
-        return free / total if total else 0.0
 
 
 class Reception:

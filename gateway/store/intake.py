@@ -91,6 +91,12 @@ class Intake:
             asked = deliveries.c.state == DeliveryState.STORED.value, deliveries.c.next_try > soon
             connection.execute(update(deliveries).where(*asked).values(next_try=soon))
 
+    def try_to_write(self) -> None:
+        """Finds out whether instances can be written down, and changes nothing; raises LedgerError."""
+        nobody = update(_ASSOCIATIONS).where(_ASSOCIATIONS.c.id == "").values(how="")
+        with writing(self.intake_engine) as connection:
+            connection.execute(nobody)
+
     def open_association(self, association: AssociationId, calling_ae: str, address: str) -> None:
         """An association began."""
         values = {"id": association, "calling_ae": calling_ae, "address": address, "opened_at": self.clock.now()}

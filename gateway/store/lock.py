@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.domain.errors import ServiceUnavailable
+
+_LOCK = "gateway.lock"
 
 
 @contextmanager
@@ -16,7 +19,7 @@ def exclusive(data_dir: Path) -> Iterator[None]:
     """Holds the data directory; raises ServiceUnavailable where another process holds it. Ends with the process."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(data_dir / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ServiceUnavailable(f"data_dir {data_dir} cannot be used: {error.strerror}") from error
     try:
@@ -33,10 +36,23 @@ def exclusive(data_dir: Path) -> Iterator[None]:
 
 def is_held(data_dir: Path) -> bool:
     """Whether a gateway is using the data directory now."""
-    if not (data_dir / "gateway.lock").exists():
+    if not (data_dir / _LOCK).exists():
         return False
     try:
         with exclusive(data_dir):
             return False
     except ServiceUnavailable:
         return True
+
+
+def beat(data_dir: Path) -> None:
+    """The gateway that holds the data directory is well; raises OSError."""
+    os.utime(data_dir / _LOCK)
+
+
+def silent_for(data_dir: Path) -> float | None:
+    """Seconds since the gateway was well; None where there has been none."""
+    try:
+        return time.time() - (data_dir / _LOCK).stat().st_mtime
+    except OSError:
+        return None

@@ -90,6 +90,14 @@ class LocalSpool:
         free = status.f_bavail * status.f_frsize
         return free, free + (status.f_blocks - status.f_bfree) * status.f_frsize
 
+    def room(self) -> float:
+        """The free part of the disk, from 0 to 1: of its bytes or of its files (inodes), whichever there is less of."""
+        status = os.statvfs(self._places[0])
+        bytes_for_users = status.f_bavail + status.f_blocks - status.f_bfree
+        files_for_users = status.f_favail + status.f_files - status.f_ffree  # none where the file system does not count
+        of_bytes = status.f_bavail / bytes_for_users if bytes_for_users else 0.0
+        return min(of_bytes, status.f_favail / files_for_users if files_for_users else 1.0)
+
 
 class LocalFile:
     """Implements `gateway.domain.ports.SpoolFile`."""

@@ -16,6 +16,7 @@ from gateway.domain.messages import RUN_TASK
 from gateway.observe.logs import log
 
 _WAITING_RINGS = 1000
+_PATIENCE = 5.0  # seconds for the broker to say how it is
 
 
 class CeleryBroker:
@@ -61,7 +62,8 @@ class CeleryBroker:
 
 def broker_state(url: str) -> dict[str, Any]:
     """Proves that the broker answers, and says what it is; raises whatever redis-py raises."""
-    client = redis.Redis.from_url(url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db="))
+    address = url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
+    client = redis.Redis.from_url(address, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
     try:
         info = client.info()
     finally:

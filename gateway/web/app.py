@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -31,6 +32,7 @@ from gateway.web.pages import Viewer
 from gateway.web.pixels import PixelTool
 from gateway.web.problem import Refused, problem
 from gateway.web.qido import Qido
+from gateway.web.ready import Part, Readiness
 from gateway.web.rendered import Rendered
 from gateway.web.settings import MIB, HttpSettings
 from gateway.web.stow import Receives, Upload, check_content_type, store_all
@@ -41,6 +43,7 @@ from gateway.web.wado import JSON_TYPES, Wado
 HTTP_ADDRESS = "http "
 """How the address of a sender begins that came by HTTP."""
 
+_PROBES = ("/healthz", "/readyz")  # for anybody: they tell of no patient, no path and no peer
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -60,6 +63,7 @@ class Parts:
     tokens: Tokens | None
     scratch: Path  # for pictures on their way
     viewer: Path  # where OHIF is
+    ready: Sequence[Part] = ()  # what `/readyz` looks at
 
 
 def make_app(parts: Parts) -> tuple[ASGIApp, PixelTool]:
@@ -81,7 +85,7 @@ class _Site:
         holdings = Holdings(parts.archive, parts.spool)
         self._parts = parts
         self._qido, self._wado, self._rendered = Qido(holdings), Wado(holdings, pixels), Rendered(holdings, pixels)
-        self._viewer = Viewer(parts.viewer)
+        self._viewer, self._ready = Viewer(parts.viewer), Readiness(parts.ready)
         self._uploads = anyio.CapacityLimiter(parts.settings.max_uploads)
 
     def routes(self) -> list[Route]:
@@ -113,6 +117,7 @@ class _Site:
             VIEWER: self._home,
             f"{VIEWER}/{{path:path}}": self._page,
             "/healthz": self._health,
+            "/readyz": self._ready.answer,
         }
         return [
             Route(studies, self._store, methods=["POST"]),
@@ -209,7 +214,7 @@ class _Guard:
         request = Request(scope)
         try:
             check_origin(request.method, request.headers, self._parts.settings)
-            if request.url.path != "/healthz":
+            if request.url.path not in _PROBES:
                 scope["hilum.who"] = identify(request.headers.get("authorization", ""), self._parts.tokens)
         except Refused as error:
             await problem(error.status, error.detail, error.headers)(scope, receive, send_with_headers)

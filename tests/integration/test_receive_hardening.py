@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -259,6 +260,28 @@ def test_no_descriptors(tmp_path: Path) -> None:
 
 
 # --- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_of_one_connection(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accept(2) passes on what has happened to the connection that came, EPROTO say: the node goes on listening."""
+    accept, errors = socket.socket.accept, [errno.EPROTO, errno.EHOSTUNREACH, errno.EPERM]
+
+    def fail(listener: socket.socket) -> tuple[socket.socket, object]:
+        accepted = accept(listener)
+        if errors:
+            accepted[0].close()
+            raise OSError(errors.pop(), "of the connection")
+        return accepted
+
+    monkeypatch.setattr(socket.socket, "accept", fail)
+    site = make()
+    for _ in range(3):
+        assert not associate(site).is_established
+    assert not errors
+    association = associate(site)
+    assert association.is_established
+    association.release()
+    assert site.node.accepting
 
 
 def test_memory_is_flat(make: Make) -> None:

@@ -103,6 +103,22 @@ def test_many_writers_of_one_name(tmp_path: Path) -> None:
     assert not list((tmp_path / "tmp").iterdir())
 
 
+NO_FILES = """
+    import pathlib, subprocess, sys
+    from gateway.domain.errors import StorageFull
+    from gateway.store.spool import LocalSpool
+    root = pathlib.Path(sys.argv[1])
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=400", "hilum-test", root], check=True)
+    spool = LocalSpool(root / "spool")
+    free, total = spool.free()
+    assert free / total > 0.9 and 0.2 < spool.room() < 0.4, spool.room()
+    for number in range(100):
+        spool.put(f"file {number}", [b"x"])
+    assert free / total > 0.9 and spool.room() < 0.2, "files run out long before bytes do"
+    print("good")
+"""
+
+
 FULL = """
     import pathlib, subprocess, sys
     from gateway.domain.errors import StorageFull
@@ -113,6 +129,7 @@ FULL = """
     kept = [spool.put("first", [bytes(1_000_000)])]
     free, total = spool.free()
     assert 1_000_000 < free < 2_500_000 < total < 4_000_000, (free, total)
+    assert abs(spool.room() - free / total) < 0.01
     for _ in range(2):
         try:
             spool.put("second", [bytes(100), memoryview(bytes(4_000_000))])
@@ -128,8 +145,10 @@ FULL = """
 """
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
-    """On a disk of 3 MB what does not fit raises StorageFull, leaves nothing, and what fits is still taken."""
+@pytest.mark.parametrize("script", [FULL, NO_FILES], ids=["bytes", "files"])
+def test_a_full_disk(tmp_path: Path, script: str) -> None:
+    """On a disk of 3 MB what does not fit raises StorageFull, leaves nothing, and what fits is still taken; on one that has
+    room for few files, that is the room there is."""
     as_root = [] if os.getuid() == 0 else ["--map-root-user"]
     command = [
         "unshare",
@@ -139,7 +158,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         "private",
         sys.executable,
         "-c",
-        textwrap.dedent(FULL),
+        textwrap.dedent(script),
         str(tmp_path),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
