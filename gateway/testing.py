@@ -124,7 +124,8 @@ class FakeEhr:
             self._said += 1
             head = f"MSH|^~\\&|EHR||HILUM||20000101000000||ACK^R01^ACK|S{self._said}|P|2.5.1|||AL|NE\r"
             for end in self._open:
-                end.sendall(frame(f"{head}MSA|{code}|{named}|{text}\r".encode()))
+                with suppress(OSError):  # closed a moment ago
+                    end.sendall(frame(f"{head}MSA|{code}|{named}|{text}\r".encode()))
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(self._address)
