@@ -55,10 +55,10 @@ class Condition:
 SEARCHABLE = {
     "study": (
         "study_uid", "patient_id", "patient_name", "birth_date", "sex", "accession_number", "study_id", "study_date",
-        "study_time", "study_description", "referring_physician", "modality",
+        "study_time", "study_description", "referring_physician", "modalities_in_study",
     ),
     "series": ("series_uid", "modality", "series_description", "series_number", "body_part", "protocol_name"),
-    "instance": ("sop_instance_uid", "sop_class_uid"),
+    "instance": ("sop_instance_uid", "sop_class_uid", "instance_number"),
 }  # fmt: skip
 """Fields that a condition may name, by level; a lower level knows those above it too."""
 

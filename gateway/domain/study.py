@@ -51,6 +51,7 @@ class Header:
     study_description: str = ""  # (0008,1030)
     series_description: str = ""  # (0008,103E)
     series_number: str = ""  # (0020,0011)
+    instance_number: str = ""  # (0020,0013)
     protocol_name: str = ""  # (0018,1030)
     body_part: str = ""  # Body Part Examined (0018,0015)
     image_type: tuple[str, ...] = ()  # (0008,0008)

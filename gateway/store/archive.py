@@ -18,6 +18,7 @@ _INSTANCES, _SERIES, _RESULTS = schema.instances, schema.series_index, schema.re
 _ASSOCIATIONS = schema.associations
 
 _VISIBLE = (_SERIES.c.job_id == "") | shown(_SERIES.c.job_id)
+_NAMES = ("patient_name", "referring_physician")
 _OF_INSTANCE = frozenset(SEARCHABLE["instance"])
 
 
@@ -104,14 +105,22 @@ class Archive(Indexing):
         return int(ended.rowcount)
 
     def _conditions(self, conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:
-        return [self._match(_SERIES.c[one.field], one) for one in conditions]
+        return [self._condition(one) for one in conditions]
+
+    def _condition(self, one: Condition) -> ColumnElement[bool]:
+        if one.field != "modalities_in_study":
+            return self._match(_SERIES.c[one.field], one)
+        beside = _SERIES.alias()
+        visible = (beside.c.job_id == "") | shown(beside.c.job_id)
+        has_it = select(beside.c.study_uid).where(visible, self._match(beside.c.modality, one))
+        return _SERIES.c.study_uid.in_(has_it)
 
     def _match(self, column: Any, one: Condition) -> ColumnElement[bool]:
         if one.low or one.high:
             ends = [column >= one.low] if one.low else []
             # A time that is more precise than the end of the range still lies in it.
             return and_(column != "", *ends, *([column <= one.high + "~"] if one.high else []))
-        if one.field == "patient_name":
+        if one.field in _NAMES:
             return or_(*(_match_name(column, value, one.wildcard) for value in one.values))
         if not one.wildcard:
             return column.in_(one.values)  # type: ignore[no-any-return]

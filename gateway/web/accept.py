@@ -1,9 +1,9 @@
-"""Which of the media types that we can give a client likes best (RFC 9110 12.5.1, PS3.18 8.7). Pure."""
+"""Which of the media types that we can give a client likes best (RFC 9110 12.5.1, PS3.18 8.3.3.1, 8.7). Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of RFC 9110
@@ -60,6 +60,11 @@ def parse_accept(text: str | None) -> list[MediaRange]:
         comma = text.find(",", at)
         at = len(text) if comma < 0 else comma + 1
     return sorted((one for one in ranges if one.quality > 0), key=lambda one: -one.quality)
+
+
+def asked(headers: Mapping[str, str], query: Mapping[str, str]) -> list[MediaRange]:
+    """What a request accepts: a query parameter goes before the header field, which browsers do not let pages set."""
+    return parse_accept(query.get("accept") or headers.get("accept"))
 
 
 def chosen(accept: Sequence[MediaRange], offers: Sequence[str]) -> str | None:

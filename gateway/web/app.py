@@ -23,7 +23,7 @@ from gateway.domain.errors import HilumError, InvalidIdentifier, LedgerError
 from gateway.domain.ids import AETitle, StudyUID
 from gateway.domain.ports import Spool
 from gateway.observe.logs import log
-from gateway.web.accept import chosen, parse_accept
+from gateway.web.accept import asked, chosen
 from gateway.web.access import Tokens, check_origin, identify
 from gateway.web.body import Body
 from gateway.web.holdings import Holdings
@@ -44,6 +44,7 @@ HTTP_ADDRESS = "http "
 """How the address of a sender begins that came by HTTP."""
 
 _PROBES = ("/healthz", "/readyz")  # for anybody: they tell of no patient, no path and no peer
+_OTHERS = ["OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -94,6 +95,7 @@ class _Site:
         study = f"{studies}/{{study}}"
         series = f"{study}/series/{{series}}"
         instance = f"{series}/instances/{{instance}}"
+        small = self._retrieve(partial(self._rendered.picture, small=True))
         get: dict[str, Any] = {
             studies: self._search(self._qido.studies),
             f"{DICOMWEB}/series": self._search(self._qido.series),
@@ -107,8 +109,7 @@ class _Site:
             f"{study}/metadata": self._search(self._wado.metadata),
             f"{series}/metadata": self._search(self._wado.metadata),
             f"{instance}/metadata": self._search(self._wado.metadata),
-            f"{series}/thumbnail": self._retrieve(partial(self._rendered.picture, small=True)),
-            f"{instance}/thumbnail": self._retrieve(partial(self._rendered.picture, small=True)),
+            **{f"{path}/thumbnail": small for path in (study, series, instance, f"{instance}/frames/{{frame}}")},
             f"{instance}/rendered": self._retrieve(self._rendered.picture),
             f"{instance}/frames/{{frame}}/rendered": self._retrieve(self._rendered.picture),
             f"{instance}/frames/{{frames}}": self._retrieve(self._wado.frames),
@@ -119,10 +120,11 @@ class _Site:
             "/healthz": self._health,
             "/readyz": self._ready.answer,
         }
+        post = {studies: self._store, study: self._store}
         return [
-            Route(studies, self._store, methods=["POST"]),
-            Route(study, self._store, methods=["POST"]),
             *(Route(path, answer, methods=["GET"]) for path, answer in get.items()),
+            *(Route(path, answer, methods=["POST"]) for path, answer in post.items()),
+            *(Route(path, partial(_other, methods=_methods(path in post)), methods=_OTHERS) for path in get),
         ]
 
     def _search(self, answer: Any) -> Any:
@@ -142,7 +144,7 @@ class _Site:
     async def _store(self, request: Request) -> Response:
         """STOW-RS: checks what can be told at once, then has a thread take the body in."""
         settings = self._parts.settings
-        if chosen(parse_accept(request.headers.get("accept")), JSON_TYPES) is None:
+        if chosen(asked(request.headers, request.query_params), JSON_TYPES) is None:
             raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"the answer is given as {JSON_TYPES[0]}")
         kind = check_content_type(request.headers.get("content-type", ""))
         upload = self._upload(request)
@@ -220,6 +222,17 @@ class _Guard:
             await problem(error.status, error.detail, error.headers)(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
+
+
+def _methods(stores: bool) -> str:
+    return "GET, HEAD, OPTIONS" + (", POST" if stores else "")
+
+
+async def _other(request: Request, methods: str) -> Response:
+    """Which methods a resource has, to those that ask for it and to those that come with another."""
+    if request.method == "OPTIONS":
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": methods})
+    return problem(HTTPStatus.METHOD_NOT_ALLOWED, f"this resource has {methods}", {"Allow": methods})
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -126,7 +127,8 @@ class MultipartReader:
 
 def _fields(head: bytes) -> dict[str, str]:
     fields = {}
-    for line in head.split(b"\r\n"):
+    # A line that begins with a blank goes on with the field before it (RFC 5322 2.2.3).
+    for line in re.sub(rb"\r\n(?=[ \t])", b"", head).split(b"\r\n"):
         if line:
             name, colon, value = line.partition(b":")
             if not colon:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from gateway.domain.archive import Held, HeldSeries
 from gateway.domain.study import Header
-from gateway.web.accept import chosen, parse_accept
+from gateway.web.accept import asked, chosen
 from gateway.web.holdings import Holdings, instance_url
 from gateway.web.problem import Refused
 from gateway.web.query import Query, of_path, parse
@@ -24,6 +24,7 @@ _Json = dict[str, Any]
 
 # What a row shows of the file beside the index, by level.
 _INSTANCE_TAGS = (0x00200013, 0x00280100, 0x00280008)  # Instance Number, Bits Allocated, Number of Frames
+_SERIES_TAGS = (0x00400244, 0x00400245, 0x00400275)  # Performed Procedure Step Start Date, Time, Request Attributes
 _ABOVE_INSTANCE = range(0x00080000, 0x00280000)  # where attributes of patient, study and series are
 
 
@@ -84,14 +85,14 @@ class Qido:
         row = _series_attributes(one.header, base) | {"00201209": _element("IS", one.instances)}
         if with_study:
             row = _study_attributes(one.header, base) | row
-        return self._with_file(row, one, query, base)
+        return self._with_file(row, one, query, base, _SERIES_TAGS)
 
-    def _with_file(self, row: _Json, one: HeldSeries, query: Query, base: str) -> _Json:
+    def _with_file(self, row: _Json, one: HeldSeries, query: Query, base: str, always: Sequence[int] = ()) -> _Json:
         """Adds what was asked for and the index does not have, from one of the files."""
-        if not query.everything and all(f"{tag:08X}" in row for tag in query.tags):
+        if not always and not query.everything and all(f"{tag:08X}" in row for tag in query.tags):
             return row
         held = Held(header=one.header, file=one.file, size=0, sha256=one.file)
-        return _merged(self._holdings.metadata(held, base), row, query, lambda tag: tag in _ABOVE_INSTANCE)
+        return _merged(self._holdings.metadata(held, base), row, query, lambda tag: tag in _ABOVE_INSTANCE, always)
 
     def _one_instance(self, one: Held, query: Query, base: str, *, with_study: bool, with_series: bool) -> _Json:
         header = one.header
@@ -104,7 +105,7 @@ class Qido:
 
 
 def _asked(request: Request, level: str, **uids: str) -> tuple[str, Query]:
-    kind = chosen(parse_accept(request.headers.get("accept")), JSON_TYPES)
+    kind = chosen(asked(request.headers, request.query_params), JSON_TYPES)
     query = parse(level, request.query_params.multi_items(), of_path(**uids))
     if kind is None:
         raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"results are given as {JSON_TYPES[0]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
@@ -32,7 +32,7 @@ FIELDS = {
     "StudyTime": "study_time",
     "StudyDescription": "study_description",
     "ReferringPhysicianName": "referring_physician",
-    "ModalitiesInStudy": "modality",
+    "ModalitiesInStudy": "modalities_in_study",
     "SeriesInstanceUID": "series_uid",
     "Modality": "modality",
     "SeriesDescription": "series_description",
@@ -41,15 +41,22 @@ FIELDS = {
     "ProtocolName": "protocol_name",
     "SOPInstanceUID": "sop_instance_uid",
     "SOPClassUID": "sop_class_uid",
+    "InstanceNumber": "instance_number",
 }
 """Attributes that can be matched, and the fields of a `Condition` they are."""
 
 _ALIASES = {"SOPClassesInStudy": "sop_class_uid"}
 _UIDS = ("study_uid", "series_uid", "sop_instance_uid", "sop_class_uid")
-_LISTS = (*_UIDS, "modality")
+_LISTS = (*_UIDS, "modality", "modalities_in_study")
 _DATES, _TIMES = ("study_date", "birth_date"), ("study_time",)
 _DATE, _TIME = re.compile(r"[0-9]{8}"), re.compile(r"([0-9]{2}){1,3}(\.[0-9]{1,6})?")
-_SERVICE_PARAMETERS = ("limit", "offset", "fuzzymatching", "includefield")
+_NOT_DONE = {
+    "fuzzymatching": "Only literal matching has been performed.",
+    "emptyvaluematching": "Empty Value Matching has not been performed.",
+    "multiplevaluematching": "Multiple Value Matching has not been performed.",
+}
+"""Parameters that ask for more than we do, and what is to be said then (PS3.18 8.3.4.2, 8.3.4.5, 8.3.4.6)."""
+_SERVICE_PARAMETERS = ("limit", "offset", "includefield", "accept", "charset", *_NOT_DONE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +72,7 @@ class Query:
 def parse(level: str, parameters: Iterable[tuple[str, str]], within: Sequence[Condition] = ()) -> Query:
     """A query at a level (`study`, `series`, `instance`); `within` is what the URL's path says. Raises Refused (400)."""
     service: dict[str, list[str]] = {name: [] for name in _SERVICE_PARAMETERS}
-    conditions = list(within)
+    conditions: list[Condition] = []
     for name, value in parameters:
         if name.lower() in service:
             service[name.lower()].append(value)
@@ -76,10 +83,13 @@ def parse(level: str, parameters: Iterable[tuple[str, str]], within: Sequence[Co
     if len(fields) > _MOST_FIELDS:
         raise _bad(f"more than {_MOST_FIELDS} includefield")
     warnings = [f"The limit is {LARGEST_LIMIT}."] if capped else []
-    if service["fuzzymatching"] and service["fuzzymatching"][-1].lower() == "true":
-        warnings.append("The fuzzymatching parameter is not supported. Only literal matching has been performed.")
+    for name, said in _NOT_DONE.items():
+        if service[name] and service[name][-1].lower() == "true":
+            warnings.append(f"The {name} parameter is not supported. {said}")
     return Query(
-        search=Search(conditions=tuple(conditions), limit=limit, offset=_number(service["offset"], "offset", 0)),
+        search=Search(
+            conditions=(*within, *_together(conditions)), limit=limit, offset=_number(service["offset"], "offset", 0)
+        ),
         tags=tuple(_tag(name) for name in fields if name.lower() != "all"),
         everything=any(name.lower() == "all" for name in fields),
         warnings=tuple(warnings),
@@ -97,8 +107,8 @@ def _condition(level: str, name: str, value: str) -> Condition:
     keyword = keyword_for_tag(_tag(name))
     one = FIELDS.get(keyword) or _ALIASES.get(keyword)
     known = {name for above in _LEVELS[: _LEVELS.index(level) + 1] for name in SEARCHABLE[above]}
-    if one not in known or (keyword == "Modality" and level == "study"):
-        raise _bad(f"matching by {keyword} is not supported at the {level} level")
+    if one not in known or "." in name:
+        raise _bad(f"matching by {_shown(name)} is not supported at the {level} level")
     if one in _DATES or one in _TIMES:
         return _range(one, keyword, value)
     values = tuple(re.split(r"[\\,]", value)) if one in _LISTS else (value,)
@@ -115,13 +125,34 @@ def _range(field: str, keyword: str, value: str) -> Condition:
     if not (low or high) or not all(form.fullmatch(end) for end in (low, high) if end):
         kind = "YYYYMMDD" if field in _DATES else "HHMMSS"
         raise _bad(f"{keyword} must be {kind}, or a range {kind}-{kind}")
-    return Condition(field=field, low=low, high=high) if dash else Condition(field=field, values=(low,))
+    if field in _TIMES:  # ten o'clock may be written down as 10, 1000, 100000 and 100000.000
+        low = re.sub(r"(?<=..)(00)*(\.0*)?$", "", low)
+    if dash:
+        return Condition(field=field, low=low, high=high)
+    if field in _DATES:
+        return Condition(field=field, values=(low,))
+    return Condition(field=field, low=low, high=re.sub(r"\.0*$", "", value))
+
+
+def _together(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Lists that are given piece by piece, a parameter for each value, as one."""
+    lists: dict[str, Condition] = {}
+    others = []
+    for one in conditions:
+        if one.field not in _LISTS or one.wildcard:
+            others.append(one)
+        elif one.field in lists:
+            lists[one.field] = replace(one, values=lists[one.field].values + one.values)
+        else:
+            lists[one.field] = one
+    return (*lists.values(), *others)
 
 
 def _tag(name: str) -> int:
-    if re.fullmatch(r"[0-9A-Fa-f]{8}", name):
-        return int(name, 16)
-    tag = tag_for_keyword(name) if name.isascii() and name.isalnum() else None
+    first = name.partition(".")[0]  # of an attribute within a sequence, the sequence
+    if re.fullmatch(r"[0-9A-Fa-f]{8}", first):
+        return int(first, 16)
+    tag = tag_for_keyword(first) if first.isascii() and first.isalnum() else None
     if tag is None:
         raise _bad(f"{_shown(name)} is no attribute")
     return tag

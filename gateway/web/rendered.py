@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gateway.domain.archive import Held
 from gateway.domain.ids import digest
-from gateway.web.accept import chosen, parse_accept
+from gateway.web.accept import asked, chosen
 from gateway.web.holdings import Holdings
 from gateway.web.pixels import DECODABLE, PixelTool
 from gateway.web.problem import Refused
@@ -32,20 +32,28 @@ class Rendered:
         self._holdings, self._pixels = holdings, pixels
 
     async def picture(
-        self, request: Request, study: str, series: str, instance: str = "", frame: str = "1", *, small: bool = False
+        self,
+        request: Request,
+        study: str,
+        series: str = "",
+        instance: str = "",
+        frame: str = "1",
+        *,
+        small: bool = False,
     ) -> Response:
-        """A frame of an instance, or of the instance in the middle of a series."""
+        """A frame of an instance, or of the image in the middle of a series or study."""
         return await run_in_threadpool(self._picture, request, (study, series, instance), frame, small)
 
     def _picture(self, request: Request, uids: tuple[str, str, str], frame: str, small: bool) -> Response:
-        kind = chosen(parse_accept(request.headers.get("accept")), _KINDS)
+        kind = chosen(asked(request.headers, request.query_params), _KINDS)
         if kind is None:
             raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"pictures are given as {' or '.join(_KINDS)}")
         if not re.fullmatch(r"[1-9][0-9]{0,8}", frame):
             raise Refused(HTTPStatus.BAD_REQUEST, "a picture shows one frame, a number from 1")
         order = _order(request.query_params, small)
         held = self._holdings.find(*uids)
-        one = held[len(held) // 2]
+        pictures = [one for one in held if _can_be_shown(one)] or held
+        one = pictures[len(pictures) // 2]
         if int(frame) > one.header.frames:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such frame")
         tag = f'"{digest(one.sha256, frame, kind, repr(order))}"'
@@ -55,11 +63,15 @@ class Rendered:
         return Response(self._render(one, int(frame), kind, order), headers=headers, media_type=kind)
 
     def _render(self, one: Held, frame: int, kind: str, order: dict[str, Any]) -> bytes:
-        if not one.header.rows or one.header.transfer_syntax_uid not in DECODABLE:
+        if not _can_be_shown(one):
             raise Refused(HTTPStatus.NOT_ACCEPTABLE, "no picture can be made of this instance")
         picture = {"format": kind.removeprefix("image/"), "frames": [frame - 1], **order}
         with self._pixels.run("picture", self._holdings.path(one), **picture) as file:
             return file.read_bytes()
+
+
+def _can_be_shown(one: Held) -> bool:
+    return bool(one.header.rows) and one.header.transfer_syntax_uid in DECODABLE
 
 
 def _order(query: Mapping[str, str], small: bool) -> dict[str, Any]:
