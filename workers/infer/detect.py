@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gateway.bundle.output import BoxSpec, Output
 from gateway.domain.errors import ModelOutputInvalid
 from workers.infer.model import Model
-from workers.infer.predict import LPS_TO_RAS, prepared, slices_of
+from workers.infer.predict import LPS_TO_RAS, check_placed, prepared, slices_of
 from workers.infer.upright import straighten
 from workers.load.places import Box
 from workers.load.volume import Volume
@@ -143,6 +143,7 @@ def _affine(image: Tensor, settings: BoxSpec, volume: Volume) -> NDArray[np.floa
     if settings.coordinates == "ras":
         return LPS_TO_RAS
     if isinstance(image, MetaTensor):
+        check_placed(image, volume)
         result: NDArray[np.float64] = LPS_TO_RAS @ np.asarray(image.affine, np.float64)
         return result
     return volume.affine

@@ -291,6 +291,7 @@ def _on_grid(prediction: Any, volume: Volume, channels: int, order: int = 0) -> 
     affine = volume.affine
     if isinstance(prediction, MetaTensor):
         affine = LPS_TO_RAS @ np.asarray(prediction.affine, np.float64)
+        check_placed(prediction, volume)
     if not same_grid(affine, volume.affine, volume.voxels.shape):
         return regrid(values, affine, volume.affine, volume.voxels.shape, order)
     if values.shape[1:] != volume.voxels.shape:
@@ -299,6 +300,18 @@ def _on_grid(prediction: Any, volume: Volume, channels: int, order: int = 0) -> 
             code="output_shape",
         )
     return values
+
+
+def check_placed(tensor: MetaTensor, volume: Volume) -> None:
+    """Raises ModelOutputInvalid (`output_grid`) for a tensor with the affine that MONAI gives to one without any: the identity.
+
+    Some transform of the bundle has lost where it lies. Taken at its word it would lie a millimetre a voxel around the origin.
+    """
+    if np.array_equal(tensor.affine, np.eye(4)) and not np.allclose(LPS_TO_RAS @ volume.affine, np.eye(4), atol=1e-6):
+        raise ModelOutputInvalid(
+            "the bundle's transforms lose where images lie: what they give has the identity as its affine",
+            code="output_grid",
+        )
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -76,6 +76,7 @@ def _frames(dataset: Dataset) -> list[Dataset]:
         frame.InstanceNumber = number
         for sequence, keywords in _MOVED.items():
             _move(frame, _item(groups, shared, sequence), keywords)
+        _settle_side(frame, _item(groups, shared, "FrameAnatomySequence"))
         frame.PixelData = pixels
         frame["PixelData"].VR = "OB" if dataset.file_meta.TransferSyntaxUID.is_encapsulated else "OW"
         found.append(frame)
@@ -91,6 +92,12 @@ def _move(frame: Dataset, item: Dataset | None, keywords: tuple[str, ...]) -> No
     for keyword in keywords:
         if item is not None and keyword in item:
             frame[keyword] = item[keyword]
+
+
+def _settle_side(frame: Dataset, anatomy: Dataset | None) -> None:
+    """The side of the body is Frame Laterality here (PS3.3 C.7.6.16.2.8), Image Laterality in single-frame images."""
+    if anatomy is not None and anatomy.get("FrameLaterality") in ("R", "L", "B"):
+        frame.ImageLaterality = anatomy.FrameLaterality
 
 
 def _pixels(dataset: Dataset, count: int) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 from pydicom import dcmread
+from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -34,6 +35,9 @@ BROKEN = (
 PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 """Transfer syntaxes whose stored values lie in a file as they lie in memory."""
 
+_IDENTITY = ("PatientName", "PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID", "ReferringPhysicianName")
+_DELIMITERS = b"\\\\^="  # between values, components and groups of names (PS3.5 6.1.2.5.3)
+_UNREADABLE = "\ufffd"
 _PREAMBLE = 128
 _LONG = 4096  # bytes of a value that is not copied when a file is parsed
 _PIXEL_DATA = 0x7FE00010
@@ -75,7 +79,28 @@ def _parsed(data: bytes) -> FileDataset:
             kept = view if element.tag == _PIXEL_DATA and syntax in PLAIN else bytes(view)
             dataset[element.tag] = element._replace(value=kept)  # type: ignore[arg-type]
     dataset.buffer = None  # the header outlives its file's bytes
+    _settle_character_set(dataset)
     return dataset
+
+
+def _settle_character_set(dataset: FileDataset) -> None:
+    """Whose identity cannot be read in the character set that it declares counts as declaring none.
+
+    Reading it all the same puts one and the same sign for whatever cannot be read: two patients could become one. Undeclared
+    bytes are passed on as they are.
+    """
+    declared = dataset.get("SpecificCharacterSet")
+    found = [dataset.get_item(keyword) for keyword in _IDENTITY] if declared else []
+    values = [one.value for one in found if isinstance(one, RawDataElement) and one.value and not one.value.isascii()]
+    if not values:
+        return
+    encodings = convert_encodings(declared)
+    for value in values:
+        if _UNREADABLE in decode_bytes(value, encodings, set(_DELIMITERS)) and _UNREADABLE.encode() not in value:
+            del dataset.SpecificCharacterSet
+            implicit, little = dataset.original_encoding
+            dataset.set_original_encoding(implicit, little, default_encoding)
+            return
 
 
 def dataset_start(data: bytes) -> int:

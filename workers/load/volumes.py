@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from gateway.domain.errors import InputRefused
@@ -29,6 +30,7 @@ _APART = {
 }
 """What tells the volumes of a series apart, in the order in which it is looked at."""
 
+_PLACED, _ROUNDED = ("ImageOrientationPatient", "PixelSpacing"), 1e-4
 _FORM = ("Rows", "Columns", "BitsAllocated", "PixelRepresentation", "RescaleSlope", "RescaleIntercept")
 
 Position = tuple[float, float, float]
@@ -97,8 +99,17 @@ def _without_copies(images: Sequence[tuple[Dataset, Position]]) -> list[tuple[Da
 
 def _alike(one: Dataset, other: Dataset) -> bool:
     same = all(str(one.get(keyword, "")) == str(other.get(keyword, "")) for keyword in (*_FORM, *_APART))
+    same = same and all(_near(one.get(keyword), other.get(keyword)) for keyword in _PLACED)
     syntaxes = {str(dataset.file_meta.TransferSyntaxUID) for dataset in (one, other)}
     return same and len(syntaxes) == 1 and bytes(one.get("PixelData", b"")) == bytes(other.get("PixelData", b"1"))
+
+
+def _near(one: object, other: object) -> bool:
+    """Whether two lists of decimal strings say the same, however they were rounded."""
+    try:
+        return bool(np.allclose(np.array(one, float), np.array(other, float), rtol=0, atol=_ROUNDED))
+    except BROKEN:
+        return one == other
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:

@@ -165,3 +165,28 @@ def test_the_shipped_bundle_has_the_parameters_it_says() -> None:
     model = open_model(resolve_bundle("builtin:brain_mask", Path.cwd()))
     assert sum(parameter.numel() for parameter in model.network.parameters()) == 171_465
     assert not model.network.training
+
+
+_ANEW = """
+
+class Anew:
+    def __call__(self, data):
+        from monai.data import MetaTensor
+
+        return {**data, "pred": MetaTensor(data["pred"].as_tensor())}
+"""
+
+
+def test_labels_that_have_lost_their_place_are_refused(tmp_path: Path) -> None:
+    """A transform that makes a new tensor leaves MONAI's affine for one without any: one millimetre a voxel, at the origin."""
+    bundle = write_bundle(tmp_path / "b")
+    file = bundle / "configs/inference.json"
+    config = json.loads(file.read_text())
+    config["postprocessing"]["transforms"].append({"_target_": "scripts.network.Anew"})
+    script = bundle / "scripts/network.py"
+    script.write_text(script.read_text() + _ANEW)
+    file.write_text(json.dumps(config))
+    model = open_model(bundle)
+    with pytest.raises(ModelOutputInvalid) as caught:
+        infer(model, volume(np.diag([2.0, 1.0, 1.0, 1.0])))
+    assert caught.value.code == "output_grid"

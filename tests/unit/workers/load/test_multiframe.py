@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEGLSLossless,
@@ -118,3 +119,16 @@ def test_two_volumes_in_one_image_are_refused(tmp_path):
     with pytest.raises(InputRefused) as refusal:
         load(job_order([file], tmp_path, tmp_path / "result"), manifest())
     assert refusal.value.code == "duplicate_position"
+
+
+def test_side_of_the_body_stands_in_functional_groups(tmp_path):
+    """Frame Laterality is what Image Laterality is elsewhere; U says nothing."""
+    file, _ = enhanced(tmp_path, "MR")
+    image = dcmread(file)
+    for side, expected in (("R", "R"), ("U", "")):
+        anatomy = Dataset()
+        anatomy.FrameLaterality = side
+        image.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+        image.save_as(file)
+        volume = load(job_order([file], tmp_path, tmp_path / "result"), manifest())
+        assert volume.first.get("ImageLaterality", "") == expected

@@ -125,3 +125,18 @@ def test_results_on_one_of_several_times(tmp_path: Path) -> None:
     for frame in frames:
         number = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
         assert groups[number - 1].FrameContentSequence[0].TemporalPositionIndex == 1
+
+
+def test_the_same_pixels_turned_otherwise_are_no_copy(tmp_path: Path) -> None:
+    """Sent again with an orientation that was put right: nobody knows which of the two is."""
+    paths = volumes(tmp_path, {"EchoTime": 3})
+    again = dcmread(paths[2])
+    again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = "2.25.4711"
+    again.ImageOrientationPatient = ["1.00000", "0.000001", "0", "0", "1", "0"]
+    again.save_as(tmp_path / "again")
+    assert "the same pixels" in loaded(tmp_path, [*paths, tmp_path / "again"]).flags[0]
+    again.ImageOrientationPatient = [-1, 0, 0, 0, -1, 0]
+    again.save_as(tmp_path / "again")
+    with pytest.raises(InputRefused) as refused:
+        loaded(tmp_path, [*paths, tmp_path / "again"])
+    assert refused.value.code == "duplicate_position"
