@@ -1,21 +1,24 @@
-"""An order, images, merges, updates, a worker and an EHR that answers or not, in any order: messages never name anybody but
-whom the EHR knows at that moment, and in the end they name the same patient and the same order, whatever came first."""
+"""An order, images, merges, updates, a worker, a person who confirms, and an EHR that answers once, twice or not, in any
+order: messages never name anybody but whom the EHR knows at that moment, and in the end they name the same patient and the same
+order, whatever came first."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.context import Subject
+from gateway.domain.errors import ReportRefused
 from gateway.domain.ids import AssociationId, DestinationName, JobId, ModelName, digest
-from gateway.domain.job import Claim, Edition, Job, Priority
+from gateway.domain.job import Claim, Edition, Job, Priority, ReportKind
 from gateway.domain.ports import StudyRecord
+from gateway.domain.states import DeliveryState
 from gateway.domain.study import Header, Patient
 from gateway.hl7.head import read_head
 from gateway.hl7.server import Received
@@ -30,7 +33,7 @@ from gateway.route.rules import compile_expression
 from gateway.route.selection import Model, RoutingRule
 from gateway.store.ledger import SqlLedger
 from tests.support import hl7
-from tests.support.ledgers import EHR, LATER, NO, PACS, YES, make_ledger, outcome
+from tests.support.ledgers import EHR, LATER, MISSING, NO, PACS, YES, make_ledger, outcome
 from tests.support.manifests import plain_manifest
 from tests.support.received import STUDY, instance
 
@@ -199,18 +202,27 @@ class World:
                 self.ledger.commit(claim, outcome(claim.job.id))
         elif name == "objects":
             self._send(PACS, YES)
+        elif name == "confirm":
+            with suppress(IndexError, ReportRefused):
+                self.ledger.request_report(self.ledger.list_jobs()[0]["id"], ReportKind.FINAL, by="A")
+        elif name in ("aa", "ae"):  # the application says what it thinks of a message that was stored
+            for item in self.ledger.claim_proofs(EHR, 0, 1):
+                if name == "aa":
+                    self.accepted.append(json.loads(self.spool.path(item.draft.file).read_bytes()))
+                self.ledger.settle_proof(item, YES if name == "aa" else MISSING, self.ledger.clock.now())
         else:
-            self._send(EHR, {"yes": YES, "later": LATER, "no": NO}[name])
+            self._send(EHR, {"yes": YES, "ca": YES, "later": LATER, "no": NO}[name], stored=name == "ca")
 
-    def _send(self, destination: DestinationName, receipt: object) -> None:
+    def _send(self, destination: DestinationName, receipt: object, *, stored: bool = False) -> None:
         for item in self.ledger.claim_deliveries(destination, 60, 1):
             if destination == EHR:
                 said = json.loads(self.spool.path(item.draft.file).read_bytes())
                 assert said["patient"] == self.expected(), "a message names somebody else"
-                if receipt is YES:
+                if receipt is YES and not stored:
                     self.accepted.append(said)
             again = self.ledger.clock.now() + 5 if receipt is LATER else None
-            self.ledger.settle(item, receipt, again)  # type: ignore[arg-type]
+            due = self.ledger.clock.now() if stored else None
+            self.ledger.settle(item, receipt, again, proof_due=due)  # type: ignore[arg-type]
 
     def expected(self) -> str:
         """Who P1 is by the merges that were read so far."""
@@ -222,16 +234,19 @@ class World:
         """Everything comes to rest, and the EHR takes what is left."""
         for _ in range(8):
             self.ledger.clock.time += 4000  # type: ignore[attr-defined]
-            for name in ("advance", "work", "advance", "objects", "yes", "yes"):
+            for name in ("advance", "work", "advance", "objects", "aa", "yes", "yes"):
                 self.step(name)
 
 
 STEPS = st.lists(
-    st.sampled_from(["advance", "hear", "hear", "result", "result", "yes", "yes", "later", "no"]), max_size=5
+    st.sampled_from(
+        ["advance", "hear", "hear", "result", "result", "yes", "yes", "later", "no", "confirm", "ca", "ca", "aa", "ae"]
+    ),
+    max_size=5,
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_order_of_arrival_ends_the_same(data: st.DataObject) -> None:
     """What is drawn: who became whom, in which order everything comes, and what happens in between."""
@@ -285,7 +300,7 @@ def _assert_ended(world: World) -> None:
     (letter,) = world.ledger.letters_about(STUDY)
     assert letter.subject.patient.patient_id == who(world.merges)
     assert letter.subject.placer_number[0].id == "PL1"
-    if job["state"] == "delivered":
+    if letter.state is DeliveryState.DELIVERED:
         last = world.accepted[-1]
         assert (last["patient"], last["placer"]) == (who(world.merges), "PL1")
     else:  # the EHR has refused the last message for good, and nothing has changed since
