@@ -258,6 +258,10 @@ class CommitmentLedger(Protocol):
 class RoutingLedger(Protocol):
     """What routing needs."""
 
+    def put_back(self, study: StudyUID, now: float) -> None:
+        """The clock was put back: the last instance of an open study counts as stored now."""
+        ...
+
     def complete_studies(self) -> Sequence[StudyRecord]:
         """Released studies that wait for routing."""
         ...

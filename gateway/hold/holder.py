@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gateway.domain.evidence import Evidence
@@ -14,6 +14,8 @@ from gateway.hold.assembly import Verdict, decide_together, earliest
 from gateway.hold.evidence import Finding, Held, next_question, weigh, weigh_required
 from gateway.hold.geometry import weigh_geometry
 from gateway.hold.settings import Hold
+
+_DRIFT = 10.0  # seconds by which the clocks of receivers and gateway may differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,10 @@ class HoldingLedger(EvidenceLedger, Protocol):
 
     def study(self, study: StudyUID) -> Study:
         """All instances of a study; raises NotFound."""
+        ...
+
+    def put_back(self, study: StudyUID, now: float) -> None:
+        """The clock was put back: the last instance of an open study counts as stored now."""
         ...
 
 
@@ -85,7 +91,8 @@ class Holder:
 
     def verdicts(self) -> Iterator[tuple[StudyRecord, Verdict]]:
         """Every open study that could be released by now, with what the evidence says; asks sources on the way."""
-        now, records = self._clock.now(), self._ledger.open_studies()
+        now = self._clock.now()
+        records = [self._in_our_time(record, now) for record in self._ledger.open_studies()]
         soon = {record.uid: earliest(record, self._holds) for record in records}
         self.next_look = min((at for at in soon.values() if at > now), default=float("inf"))
         due = [record for record in records if soon[record.uid] <= now]
@@ -96,6 +103,13 @@ class Holder:
             said = weigh(known.evidence, known.held) + ([known.geometry] if known.geometry else [])
             wants = [(wish.hold, said + _required(wish)) for wish in known.wishes]
             yield record, decide_together(record, wants, now)
+
+    def _in_our_time(self, record: StudyRecord, now: float) -> StudyRecord:
+        """Where the clock was put back, a study would wait until it had caught up: its quiet time begins again instead."""
+        if record.last_stored_at <= now + _DRIFT:
+            return record
+        self._ledger.put_back(record.uid, now)
+        return replace(record, last_stored_at=now)
 
     def _read(self, record: StudyRecord) -> _Known:
         known = self._known.get(record.uid)

@@ -202,6 +202,15 @@ class Intake:
         """Studies that wait to be released, oldest first."""
         return self._records(StudyState.OPEN)
 
+    def put_back(self, study: StudyUID, now: float) -> None:
+        """The clock was put back: the last instance of an open study counts as stored now."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                update(_STUDIES)
+                .where(_STUDIES.c.uid == study, _STUDIES.c.state == StudyState.OPEN.value)
+                .values(last_stored_at=now)
+            )
+
     def complete_studies(self) -> Sequence[StudyRecord]:
         """Released studies that wait for routing, oldest first."""
         return self._records(StudyState.COMPLETE)

@@ -126,6 +126,17 @@ def test_a_source_that_does_not_answer(site: Site) -> None:
     assert "gave no count (cannot connect)" in verdict.reason
 
 
+def test_a_clock_that_is_put_back(site: Site) -> None:
+    """An hour back: the quiet time begins again, and the study does not wait for an hour: F45."""
+    site.send(1, 2)
+    assert site.look(-3600) is None
+    assert site.holder.next_look == pytest.approx(START - 3600 + 0.3)
+    assert isinstance(site.look(-3600 + 4.9), Wait)
+    verdict = site.look(-3600 + 5)
+    assert isinstance(verdict, Release)
+    assert "quiet for 5.0 s" in verdict.reason
+
+
 def test_a_source_that_lies(site: Site) -> None:
     """It holds up to the limit and no longer."""
     site.send(1)
