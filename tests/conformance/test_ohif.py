@@ -1,10 +1,11 @@
 """OHIF's own loaders, in Node without a browser: what is painted on which image, and what becomes editable."""
 
+import nibabel
 import numpy as np
 import pytest
 
-from tests.conformance.conftest import HYDRATED
-from tests.support.result_set import CASES, written
+from tests.conformance.conftest import HYDRATED, judged, run
+from tests.support.result_set import AXIAL, CASES, Case, result_set, written
 
 
 def painted(found):
@@ -42,3 +43,20 @@ def test_report_opens(ohif, name):
 def test_label_map_is_painted_on_the_right_images(ohif, name):
     """The RLE label map paints what the binary form paints."""
     assert ohif["ohif_seg-labelmap.mjs", name].result()["painted"] == painted(written(name))
+
+
+@pytest.mark.parametrize("shape", [(6, 13, 11), (2, 17, 19), (1, 33, 35), (3, 33, 8)])
+def test_odd_matrices_that_are_painted_on_every_slice(judge, tmp_path, shape):
+    """OHIF guesses by length how frames are packed. No empty frame is there to be added, and yet it must not guess wrong."""
+
+    def paint(labels):
+        labels[:] = np.random.default_rng(4).integers(0, 2, shape)
+
+    found = result_set(tmp_path, Case(affine=AXIAL, shape=shape, paint=paint, roles=("seg", "sr")))
+    found.verify()
+    assert judged(judge, "ohif_seg.mjs", found)["painted"] == painted(found)
+    done = run("dciodvfy", "-new", found.path("seg"))
+    assert (done.returncode, "Error" in done.stdout + done.stderr) == (0, False)
+    run("segimage2itkimage", "--inputDICOM", found.path("seg"), "--outputDirectory", tmp_path, "-t", "nii", "-p", "s")
+    (file,) = tmp_path.glob("s-*.nii*")
+    assert int((np.asarray(nibabel.load(file).dataobj) > 0).sum()) == int(found.labels.sum())

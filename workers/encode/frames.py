@@ -33,6 +33,7 @@ class Frame:
 
     slice: int
     segment: int = 0  # 0 where frames are not of one segment each
+    blank: bool = False  # nothing of it is drawn here: another frame of the same slice and segment has it
 
 
 def settle_frames(result: Dataset, source: Source, frames: Sequence[Frame], derivation: Code, seed: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -35,7 +36,8 @@ def build_seg(source: Source) -> Segmentation:
 
 def build_seg_all_frames(source: Source) -> Segmentation:
     """The same with a frame for each segment on each real slice, painted or not, for viewers that count frames."""
-    return _binary(source, SEG_ALL_FRAMES, SERIES_NUMBER + _SERIES_AFTER, _every_frame(source))
+    every, (rows, columns) = _every_frame(source), source.masks.shape[1:]
+    return _binary(source, SEG_ALL_FRAMES, SERIES_NUMBER + _SERIES_AFTER, _bearable(every, rows * columns))
 
 
 def _binary(source: Source, role: str, series_number: int, frames: Sequence[Frame]) -> Segmentation:
@@ -75,13 +77,15 @@ def skeleton(
 def _packed(source: Source, frames: Sequence[Frame]) -> Iterator[bytes]:
     """Bits from the lowest up, frames without padding between (PS3.5 8.1.1): eight frames always end on a byte."""
     for start in range(0, len(frames), 8):
-        planes: list[NDArray[np.bool_]] = [
-            source.masks.on(frame.slice, frame.segment) for frame in frames[start : start + 8]
-        ]
+        planes = [_plane(source, frame) for frame in frames[start : start + 8]]
         if planes[0].size % 8 == 0:
             yield from (np.packbits(plane, bitorder="little").tobytes() for plane in planes)
         else:
             yield np.packbits(np.concatenate(planes, axis=None), bitorder="little").tobytes()
+
+
+def _plane(source: Source, frame: Frame) -> NDArray[np.bool_]:
+    return np.zeros(source.masks.shape[1:], bool) if frame.blank else source.masks.on(frame.slice, frame.segment)
 
 
 def _description(source: Source, spec: SegmentSpec) -> SegmentDescription:
@@ -122,19 +126,41 @@ def _every_frame(source: Source) -> list[Frame]:
 
 
 def _frames_to_write(source: Source) -> list[Frame]:
-    """By segment, then slice; those that are empty are left out, as far as viewers bear it.
-
-    Orthanc 1.10 cannot cut a frame out of a bit-packed object whose rows do not end on a byte. OHIF then takes the whole
-    object, unless its pixel data has a padding byte, and then shows nothing at all. So where columns are not a multiple
-    of 8 a few empty frames are added until frames end on an even byte.
-    """
+    """By segment, then slice; those that are empty are left out, as far as viewers bear it (`_bearable`)."""
     every = _every_frame(source)
     painted = {frame for frame in every if source.masks.counts[frame.slice, frame.segment]}
-    if not painted:
-        return every
     rows, columns = source.masks.shape[1:]
-    if columns % 8:
-        spare = [frame for frame in every if frame not in painted]
-        extra = next((n for n in range(len(spare) + 1) if (len(painted) + n) * rows * columns % 16 == 0), 0)
-        painted.update(spare[:extra])
-    return [frame for frame in every if frame in painted]
+    if not painted:
+        count = next((n for n in range(len(every), 0, -1) if _is_told_apart(rows * columns, n)), None)
+        return every[:count] if count else _bearable(every, rows * columns)
+    spare = [frame for frame in every if frame not in painted]
+    counts = range(len(painted), len(every) + 1)
+    wanted = [n for n in counts if n * rows * columns % 16 == 0] + [
+        n for n in counts if _is_told_apart(rows * columns, n)
+    ]
+    if wanted:
+        painted.update(spare[: wanted[0] - len(painted)])
+        return [frame for frame in every if frame in painted]
+    return _bearable(every, rows * columns)
+
+
+def _bearable(frames: list[Frame], pixels: int) -> list[Frame]:
+    """With empty frames before them, beside the painted ones of the same slices, until viewers unpack them rightly.
+
+    Whoever takes all frames of a slice together, or the last, sees what is painted.
+    """
+    if _is_told_apart(pixels, len(frames)):
+        return frames
+    more = next((n for n in range(1, 33) if _is_told_apart(pixels, len(frames) + n)), 0)
+    return [replace(frames[n % len(frames)], blank=True) for n in range(more)] + frames
+
+
+def _is_told_apart(pixels: int, frames: int) -> bool:
+    """Whether OHIF unpacks so many frames of so many pixels as they were packed.
+
+    It tells frames that each begin on a byte of their own, which the standard does not know, from others by the length of the
+    pixel data alone. Where both have one length it paints shifted voxels; of a length with a padding byte it shows nothing.
+    (Whole objects are what it gets from Orthanc 1.10, which cannot cut a frame out whose rows do not end on a byte.)
+    """
+    packed, each = -(-pixels * frames // 8), -(-pixels // 8)
+    return packed % 2 == 0 and packed != pixels * frames and (frames == 1 or pixels % 8 == 0 or packed != each * frames)
