@@ -65,7 +65,10 @@ def _frames(order: dict[str, Any]) -> None:
 def _decoded(order: dict[str, Any], head: Dataset, *, raw: bool = False) -> Iterator[NDArray[Any]]:
     """The frames of an order, each (rows, columns) or (rows, columns, samples)."""
     if head.BitsAllocated > 1 or head.file_meta.TransferSyntaxUID.is_encapsulated:
-        yield from iter_pixels(order["file"], raw=raw, indices=order["frames"])
+        # In a deflated dataset no place is the one that it has in the file, and pydicom looks there.
+        deflated = head.file_meta.TransferSyntaxUID.is_deflated
+        source = dcmread(order["file"]) if deflated else order["file"]
+        yield from iter_pixels(source, raw=raw, indices=order["frames"])
         return
     # pydicom 3.0 loses bits of frames that begin in the middle of a byte.
     packed, size = np.frombuffer(dcmread(order["file"]).PixelData, np.uint8), head.Rows * head.Columns

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from tests.support.received import SERIES, STUDY
 from tests.support.web import WebSite, image, part10, parts, read, web_site
@@ -63,6 +63,19 @@ def test_frames_of_a_compressed_multi_frame(site: WebSite) -> None:
     [(headers, stored)] = parts(site.get(f"{INSTANCE}/frames/2", 'multipart/related; type="image/dicom-rle"'))
     assert headers["Content-Type"] == f"image/dicom-rle; transfer-syntax={RLELossless}"
     assert stored in site.spool.path(site.ledger.held(STUDY)[0].file).read_bytes()
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_pictures_of_every_encoding(site: WebSite, syntax: UID) -> None:
+    """The same picture and the same frame, however the dataset is written."""
+    made = image(rows=8, columns=6)
+    if not syntax.is_little_endian:
+        made.PixelData = np.frombuffer(made.PixelData, "<u2").astype(">u2").tobytes()
+    assert site.stow(part10(made, syntax)).status_code == 200
+    answer = site.get(f"{INSTANCE}/rendered", "image/png", window="1024,100")
+    picture = np.asarray(Image.open(io.BytesIO(answer.content))).ravel().astype(int)
+    assert (np.diff(picture) > 0).all(), "each value is one more than the one before"
+    assert site.get(f"{INSTANCE}/frames/1", "application/octet-stream").content == image(rows=8, columns=6).PixelData
 
 
 @pytest.mark.parametrize(
