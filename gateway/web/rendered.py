@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -17,12 +18,14 @@ from gateway.web.accept import asked, chosen
 from gateway.web.holdings import Holdings
 from gateway.web.pixels import DECODABLE, PixelTool
 from gateway.web.problem import Refused
+from gateway.web.wado import as_multipart, etag_of
 
 _KINDS = ("image/jpeg", "image/png")
 _NUMBER = r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,6})?"
 _WINDOW = re.compile(rf"({_NUMBER}),({_NUMBER})(?:,(?:linear|linear-exact))?")
 _VIEWPORT = re.compile(r"([1-9][0-9]{0,3}),([1-9][0-9]{0,3})")
 _THUMBNAIL = "128,128"
+_MOST_PICTURES = 10_000  # of one request
 
 
 class Rendered:
@@ -43,6 +46,34 @@ class Rendered:
     ) -> Response:
         """A frame of an instance, or of the image in the middle of a series or study."""
         return await run_in_threadpool(self._picture, request, (study, series, instance), frame, small)
+
+    async def frames(self, request: Request, study: str, series: str, instance: str, frames: str) -> Response:
+        """One frame as a picture, or several of them as a message of pictures."""
+        if "," not in frames:
+            return await self.picture(request, study, series, instance, frames)
+        return await self.pictures(request, study, series, instance, frames)
+
+    async def pictures(
+        self, request: Request, study: str, series: str = "", instance: str = "", frames: str = ""
+    ) -> Response:
+        """Some frames, or every frame of every image there is, as multipart/related."""
+        return await run_in_threadpool(self._pictures, request, (study, series, instance), frames)
+
+    def _pictures(self, request: Request, uids: tuple[str, str, str], frames: str) -> Response:
+        accept = asked(request.headers, request.query_params)
+        kind = next((kind for wanted in accept for kind in _KINDS if wanted.covers_part(kind)), None)
+        if kind is None:
+            raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"these are given as multipart/related with {' or '.join(_KINDS)}")
+        order = _order(request.query_params, False)
+        every = ((one, number) for one in self._holdings.find(*uids) for number in _numbers(one, frames))
+        wanted = list(islice(every, _MOST_PICTURES + 1))  # an image may say that it has two thousand million frames
+        if not wanted:
+            raise Refused(HTTPStatus.NOT_ACCEPTABLE, "no picture can be made of anything here")
+        if len(wanted) > _MOST_PICTURES:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_MOST_PICTURES} pictures in one request")
+        parts = (({"Content-Type": kind}, (self._render(one, number, kind, order),)) for one, number in wanted)
+        tag = etag_of([one for one, _ in wanted], frames, kind, repr(order))
+        return as_multipart(parts, kind, tag, "private, no-cache")
 
     def _picture(self, request: Request, uids: tuple[str, str, str], frame: str, small: bool) -> Response:
         kind = chosen(asked(request.headers, request.query_params), _KINDS)
@@ -68,6 +99,18 @@ class Rendered:
         picture = {"format": kind.removeprefix("image/"), "frames": [frame - 1], **order}
         with self._pixels.run("picture", self._holdings.path(one), **picture) as file:
             return file.read_bytes()
+
+
+def _numbers(one: Held, frames: str) -> Iterable[int]:
+    """The frames that are asked for, or all; none of what cannot be shown unless it was asked for by name."""
+    if not frames:
+        return range(1, one.header.frames + 1) if _can_be_shown(one) else ()
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*", frames):
+        raise Refused(HTTPStatus.BAD_REQUEST, "frames are numbers from 1, with commas between them")
+    numbers = [int(text) for text in frames.split(",")]
+    if max(numbers) > one.header.frames:
+        raise Refused(HTTPStatus.NOT_FOUND, "there is no such frame")
+    return numbers
 
 
 def _can_be_shown(one: Held) -> bool:

@@ -63,7 +63,7 @@ class Wado:
         held = self._holdings.find(study, series, instance)
         accept = asked(request.headers, request.query_params)
         forms = [self._instance_form(accept, one, bool(instance)) for one in held]
-        tag = _etag(held, *{form.content_type for form in forms})
+        tag = etag_of(held, *{form.content_type for form in forms})
         if _unchanged(request, tag):
             return _not_modified(tag, _NO_STORE)
         if not forms[0].multipart:
@@ -72,7 +72,7 @@ class Wado:
         parts = (
             ({"Content-Type": form.content_type}, self._file(one, form)) for one, form in zip(held, forms, strict=True)
         )
-        return _multipart(parts, forms[0].media_type, tag, _NO_STORE)
+        return as_multipart(parts, forms[0].media_type, tag, _NO_STORE)
 
     def _instance_form(self, accept: Sequence[MediaRange], one: Held, single: bool) -> Form:
         stored = one.header.transfer_syntax_uid
@@ -94,7 +94,7 @@ class Wado:
         if kind is None:
             raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"metadata is given as {JSON_TYPES[0]}")
         held = self._holdings.find(study, series, instance)
-        tag = _etag(held, base)
+        tag = etag_of(held, base)
         if _unchanged(request, tag):
             return _not_modified(tag, _NO_STORE)
         return _stream(self._json(held, base), kind, tag, _NO_STORE)
@@ -114,7 +114,7 @@ class Wado:
         stored = one.header.transfer_syntax_uid
         accept = asked(request.headers, request.query_params)
         form = _possible(frame_form(accept, stored, single=len(numbers) == 1), stored, OCTETS)
-        tag = _etag([one], frames, form.content_type)
+        tag = etag_of([one], frames, form.content_type)
         if _unchanged(request, tag):
             return _not_modified(tag, _REVALIDATE)
         path = self._holdings.path(one)
@@ -126,7 +126,7 @@ class Wado:
         if not form.multipart:
             return _stream(found, form.content_type, tag, _REVALIDATE)
         parts = (({"Content-Type": form.content_type}, (data,)) for data in found)
-        return _multipart(parts, form.media_type, tag, _REVALIDATE)
+        return as_multipart(parts, form.media_type, tag, _REVALIDATE)
 
     def _decoded(self, path: Path, numbers: Sequence[int]) -> Iterator[bytes]:
         for start in range(0, len(numbers), _AT_ONCE):
@@ -139,7 +139,7 @@ class Wado:
     def _bulkdata(self, request: Request, study: str, series: str, instance: str, path: str) -> Response:
         one = self._holdings.find(study, series, instance)[0]
         names = tuple(part.upper() for part in path.split("/"))
-        tag = _etag([one], path)
+        tag = etag_of([one], path)
         if _unchanged(request, tag):
             return _not_modified(tag, _REVALIDATE)
         file = self._holdings.path(one)
@@ -165,7 +165,7 @@ def _pixel_data(accept: Sequence[MediaRange], found: Opened, file: Path, tag: st
         raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"this is given as multipart/related with {kind}")
     frames = _as_stored(file, range(1, count + 1))
     parts = (({"Content-Type": f"{kind}; transfer-syntax={stored}"}, (data,)) for data in frames)
-    return _multipart(parts, kind, tag, _REVALIDATE)
+    return as_multipart(parts, kind, tag, _REVALIDATE)
 
 
 def _native(path: Path, width: int) -> Iterator[bytes]:
@@ -179,7 +179,7 @@ def _native(path: Path, width: int) -> Iterator[bytes]:
 def _bulk(accept: Sequence[MediaRange], content: Iterable[bytes], tag: str) -> Response:
     for wanted in accept:
         if wanted.covers_part(OCTETS):
-            return _multipart([({"Content-Type": OCTETS}, content)], OCTETS, tag, _REVALIDATE)
+            return as_multipart([({"Content-Type": OCTETS}, content)], OCTETS, tag, _REVALIDATE)
         if wanted.covers(OCTETS):
             return _stream(content, OCTETS, tag, _REVALIDATE)
     raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"this is given as {OCTETS}")
@@ -221,7 +221,7 @@ def _read_file(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _etag(held: Sequence[Held], *form: str) -> str:
+def etag_of(held: Sequence[Held], *form: str) -> str:
     """The same digest of the same content in the same form."""
     return f'"{digest(*(one.sha256 for one in held), *sorted(form))}"'
 
@@ -237,9 +237,10 @@ def _not_modified(tag: str, cache: str) -> Response:
     )
 
 
-def _multipart(
+def as_multipart(
     parts: Iterable[tuple[dict[str, str], Iterable[bytes]]], kind: str, tag: str, cache: str
 ) -> StreamingResponse:
+    """A multipart/related message, its parts made while it is sent."""
     boundary = multipart.new_boundary()
     return _stream(
         multipart.write(parts, boundary), f'multipart/related; type="{kind}"; boundary={boundary}', tag, cache

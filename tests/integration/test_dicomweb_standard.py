@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 
 from tests.support.received import SERIES, STUDY
-from tests.support.web import BOUNDARY, RELATED, WebSite, image, part10, web_site
+from tests.support.web import BOUNDARY, RELATED, WebSite, image, part10, parts, web_site
 
 _CT = "1.2.826.3"
 _INSTANCE = f"/studies/{STUDY}/series/{SERIES}/instances/{SERIES}.1"
@@ -107,6 +108,25 @@ def test_thumbnails(site: WebSite, path: str) -> None:
     """Of a study, a series and a frame."""
     answer = site.get(f"{path}/thumbnail", "image/png")
     assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG")
+
+
+def test_many_pictures(site: WebSite) -> None:
+    """A series, a study or some frames, rendered: one part for each, to a client that did not expect it as well."""
+    client = DICOMwebClient(site.dicomweb)
+    assert client.retrieve_series_rendered(STUDY, SERIES).count(b"JFIF") == 2
+    for path, count in ((f"/studies/{STUDY}", 3), (f"{_INSTANCE}/frames/1,1", 2)):
+        found = parts(site.get(f"{path}/rendered", 'multipart/related; type="image/png"'))
+        assert [(headers["Content-Type"], data[:4]) for headers, data in found] == [("image/png", b"\x89PNG")] * count
+    for path, accept, status in (
+        (f"/studies/{STUDY}", "image/png", 406),
+        ("/studies/1.2.3", "*/*", 404),
+        (f"{_INSTANCE}/frames/1,2", "*/*", 404),
+        (f"{_INSTANCE}/frames/1,x", "*/*", 400),
+    ):
+        assert site.get(f"{path}/rendered", accept).status_code == status
+    lie = {"StudyInstanceUID": "1.2.826.4", "SeriesInstanceUID": "1.2.826.4.1", "SOPInstanceUID": "1.2.826.4.1.1"}
+    assert site.stow(part10(image(**lie, NumberOfFrames=2**31 - 1))).status_code == 200
+    assert site.get("/studies/1.2.826.4/rendered").status_code == 413
 
 
 @pytest.mark.parametrize(
