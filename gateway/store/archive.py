@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, func, literal, or_, select, union_all, update
@@ -11,7 +11,7 @@ from gateway.domain.archive import SEARCHABLE, Condition, Held, HeldSeries, Sear
 from gateway.domain.ids import InstanceUID, SeriesUID, StudyUID
 from gateway.domain.ports import Clock
 from gateway.store import rows, schema
-from gateway.store.engine import reading, writing
+from gateway.store.engine import CASEFOLD, reading, writing
 from gateway.store.indexing import NOT_OURS, Indexing, shown, to_held
 
 _INSTANCES, _SERIES, _RESULTS = schema.instances, schema.series_index, schema.result_index
@@ -121,10 +121,14 @@ class Archive(Indexing):
             # A time that is more precise than the end of the range still lies in it.
             return and_(column != "", *ends, *([column <= one.high + "~"] if one.high else []))
         if one.field in _NAMES:
-            return or_(*(_match_name(column, value, one.wildcard) for value in one.values))
+            return or_(*(_match_name(self._fold, column, value, one.wildcard) for value in one.values))
         if not one.wildcard:
             return column.in_(one.values)  # type: ignore[no-any-return]
         return or_(*(self._like(column, value) for value in one.values))
+
+    def _fold(self, text: Any) -> Any:
+        """A text without regard to case, as an expression; the database does the same with both sides of a comparison."""
+        return getattr(func, CASEFOLD)(text) if self.engine.dialect.name == "sqlite" else func.lower(text)
 
     def _like(self, column: Any, value: str) -> ColumnElement[bool]:
         """Wildcard matching with regard to case, which SQLite's LIKE does not have."""
@@ -133,14 +137,14 @@ class Archive(Indexing):
         return column.like(_pattern(value), escape="\\")  # type: ignore[no-any-return]
 
 
-def _match_name(column: Any, value: str, wildcard: bool) -> ColumnElement[bool]:
+def _match_name(fold: Callable[[Any], Any], column: Any, value: str, wildcard: bool) -> ColumnElement[bool]:
     """A person's name, without regard to case (PS3.4 C.2.2.2.4): all of it, or one of its groups."""
-    text, name = value.lower().rstrip("^"), func.lower(column)
+    text, name = value.rstrip("^"), fold(column)
     pattern = _pattern(text) if wildcard else _escape(text)
     groups = [pattern, f"{pattern}=%", f"%={pattern}", f"%={pattern}=%"]
     if not wildcard:
         groups += [f"{pattern}^", f"{pattern}^^", f"{pattern}^^^"]  # empty components at the end mean nothing
-    return or_(*(name.like(group, escape="\\") for group in groups))
+    return or_(*(name.like(fold(group), escape="\\") for group in groups))
 
 
 def _escape(value: str) -> str:

@@ -22,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 from gateway.domain.errors import ConfigurationError, LedgerError, LedgerUnavailable
 
 _READ_ONLY = "hilum_read"
+CASEFOLD = "casefold"  # a function of our own in SQLite
 
 
 def open_engine(url: str, *, durability: str = "FULL") -> Engine:
@@ -72,6 +73,8 @@ def _make_durable(engine: Engine, durability: str) -> None:
         for pragma in (f"synchronous={durability}", "busy_timeout=5000", "foreign_keys=ON", "journal_mode=WAL"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        # SQLite's own `lower` knows the 26 letters of English.
+        connection.create_function(CASEFOLD, 1, str.casefold, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

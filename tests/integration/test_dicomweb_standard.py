@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from dicomweb_client.api import DICOMwebClient
@@ -65,6 +66,25 @@ def test_matching_below_the_study(site: WebSite) -> None:
     assert _found(site, "/series", "Modality=CT", "0020000E") == [_CT]
     assert _found(site, "/instances", "ModalitiesInStudy=CT&Modality=MR", "00080018") == [f"{SERIES}.1", f"{SERIES}.2"]
     assert _found(site, f"/studies/{STUDY}/series", "StudyInstanceUID=1.2.3", "0020000E") == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("MÜLLER^JÜRGEN", "MÜLLER*"),
+        ("Müller^Jürgen", "mÜLLER^jÜRGEN"),
+        ("ИВАНОВ^ИВАН", "ИВАНОВ^ИВАН"),
+        ("ИВАНОВ^ИВАН", "Иванов*"),
+        ("ΠΑΠΑΔΟΠΟΥΛΟΣ^ΓΙΩΡΓΟΣ", "*ΓΙΩΡΓΟΣ"),
+        ("IŞIK^ALİ", "IŞIK^ALİ"),
+    ],
+)
+def test_names_in_other_alphabets(tmp_path: Path, stored: str, asked: str) -> None:
+    """Without regard to case in every alphabet that has one: a patient is found by the very name that was sent."""
+    with web_site(tmp_path) as made:
+        named = image(1, PatientName=stored, SpecificCharacterSet="ISO_IR 192")
+        assert made.stow(part10(named)).status_code == 200
+        assert len(made.get("/studies", PatientName=asked).json()) == 1
 
 
 def test_what_a_series_shows(site: WebSite) -> None:
