@@ -64,6 +64,9 @@ def send(file: Path, host: str, port: int, tls: ClientTls | None, timeout: float
     for note in filter(None, map(_unlike_its_name, messages)):
         print(f"note: {note}", file=sys.stderr)
     receipts = asyncio.run(exchange(messages))
+    if any("closed before" in one.answer or "reset" in one.answer for _, one in receipts if not one.answered):
+        wanted = "our certificate: --cert-file" if tls else "TLS: --tls or --ca-file"
+        print(f"note: perhaps the receiver wants {wanted}", file=sys.stderr)
     if as_json:
         rows = [{"control_id": named, "verdict": one.verdict.value, "answer": one.answer} for named, one in receipts]
         print(json.dumps(rows, indent=2, ensure_ascii=False))

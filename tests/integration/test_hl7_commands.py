@@ -108,6 +108,24 @@ def test_wrong_arguments_are_told_in_one_sentence(arguments: list[str], said: st
     assert "Traceback" not in done.stderr
 
 
+def test_send_says_what_a_port_with_tls_may_want(tmp_path: Path) -> None:
+    """That closes what is not TLS, or shows no certificate."""
+    ours = make_certificate(tmp_path)
+    files = {"cert_file": str(ours.certificate), "key_file": str(ours.key), "client_ca_file": str(ours.certificate)}
+    file, kept = tmp_path / "one.hl7", Kept()
+    file.write_text(message("A"), encoding="utf-8")
+    shown = ["--cert-file", str(ours.certificate), "--key-file", str(ours.key)]
+    with listening(kept, tls=files) as server:
+        said = [
+            RUNNER.invoke(app, ["hl7", "send", str(file), "127.0.0.1", str(server.port), "--timeout", "5", *more])
+            for more in ([], ["--ca-file", str(ours.certificate)], ["--ca-file", str(ours.certificate), *shown])
+        ]
+    assert [one.exit_code for one in said] == [1, 1, 0]
+    assert "TLS: --tls or --ca-file" in said[0].stderr
+    assert "our certificate: --cert-file" in said[1].stderr
+    assert len(kept.messages) == 1
+
+
 def test_send_notes_bytes_that_are_not_what_they_are_called(tmp_path: Path) -> None:
     """The message is sent all the same: perhaps it is a trial."""
     file = tmp_path / "lie.hl7"
