@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomIO
@@ -24,6 +25,8 @@ from gateway.web.stow import DICOM_JSON, Upload, part_kind, place_of
 from gateway.web.stow_answer import Place
 
 _LIMIT = 1024 * MIB  # bytes of one request: the objects are built in memory
+
+_CHARACTER_SET, _UTF8 = 0x00080005, "ISO_IR 192"
 
 MEDIA_SYNTAX = {  # PS3.18 8.7.3.3: the syntax that is meant where the media type names none
     "image/jpeg": "1.2.840.10008.1.2.4.70",
@@ -129,6 +132,8 @@ def _encode(item: dict[str, Any], bulk: _Bulk) -> tuple[bytes, str]:
     syntax = _syntax(frames)
     try:
         dataset = Dataset.from_json({tag: value for tag, value in item.items() if tag > "0002FFFF"}, _resolver(bulk))
+        if not json.dumps(item, ensure_ascii=False).isascii():
+            _in_utf8(dataset)
         if frames and syntax != ExplicitVRLittleEndian:
             dataset.PixelData = encapsulate([data for _, data in frames])
             dataset["PixelData"].VR = "OB"
@@ -141,6 +146,17 @@ def _encode(item: dict[str, Any], bulk: _Bulk) -> tuple[bytes, str]:
     except Exception as error:
         raise NotDicom("the metadata cannot be made into a dataset") from error
     return buffer.getvalue(), syntax
+
+
+def _in_utf8(dataset: Dataset) -> None:
+    """JSON holds characters, not their codes: written in another set, or in none, some of them would become question marks."""
+
+    def declare(part: Dataset, element: DataElement) -> None:
+        if element.tag == _CHARACTER_SET:
+            part.SpecificCharacterSet = _UTF8
+
+    dataset.SpecificCharacterSet = _UTF8
+    dataset.walk(declare)
 
 
 def _resolver(bulk: _Bulk) -> Callable[[str, str, str], bytes]:

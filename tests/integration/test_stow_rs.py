@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
 from gateway.domain.ids import InstanceUID
@@ -257,6 +258,25 @@ def test_metadata_with_bulk_data(site: WebSite) -> None:
     assert first and second
     assert site.spool.path(first.file).read_bytes().endswith(plain.PixelData)
     assert second.header.transfer_syntax_uid == JPEG2000Lossless
+
+
+@pytest.mark.parametrize("declared", [None, "", "ISO_IR 100", "ISO_IR 192", "ISO 2022 IR 87"])
+def test_names_of_metadata(site: WebSite, declared: str | None) -> None:
+    """JSON is in UTF-8, whatever Specific Character Set it repeats: every name comes back as it was sent, nested ones too."""
+    name, reader = "Иванов^Иван=山田^太郎", "Müller^Jürgen"
+    item = image(1, PatientName=name).to_json_dict()
+    item["00401101"] = {"vr": "SQ", "Value": [{"00104000": {"vr": "LT", "Value": [reader]}}]}
+    if declared is not None:
+        item["00080005"] = {"vr": "CS", "Value": [declared] if declared else []}
+        item["00401101"]["Value"][0]["00080005"] = {"vr": "CS", "Value": [declared]}  # type: ignore[index]
+    body, headers = _with_bulk([item])
+    assert site.client.post("/studies", content=body, headers=headers).status_code == 200
+    kept = site.ledger.instance(InstanceUID(f"{SERIES}.1"))
+    assert kept
+    stored = dcmread(site.spool.path(kept.file))
+    assert (str(stored.PatientName), stored.SpecificCharacterSet) == (name, "ISO_IR 192")
+    assert stored.PersonIdentificationCodeSequence[0].PatientComments == reader
+    assert kept.header.patient.name == name
 
 
 def test_bulk_data_is_never_fetched(site: WebSite) -> None:
