@@ -62,9 +62,9 @@ def parse_accept(text: str | None) -> list[MediaRange]:
     return sorted((one for one in ranges if one.quality > 0), key=lambda one: -one.quality)
 
 
-def asked(headers: Mapping[str, str], query: Mapping[str, str]) -> list[MediaRange]:
-    """What a request accepts: a query parameter goes before the header field, which browsers do not let pages set."""
-    return parse_accept(query.get("accept") or headers.get("accept"))
+def asked(lines: Sequence[str], query: Mapping[str, str]) -> list[MediaRange]:
+    """What a request accepts: a query parameter goes before the lines of the header field, which pages cannot always set."""
+    return parse_accept(query.get("accept") or ", ".join(lines))
 
 
 def chosen(accept: Sequence[MediaRange], offers: Sequence[str]) -> str | None:

@@ -146,7 +146,7 @@ class _Site:
     async def _store(self, request: Request) -> Response:
         """STOW-RS: checks what can be told at once, then has a thread take the body in."""
         settings = self._parts.settings
-        if chosen(asked(request.headers, request.query_params), JSON_TYPES) is None:
+        if chosen(asked(request.headers.getlist("accept"), request.query_params), JSON_TYPES) is None:
             raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"the answer is given as {JSON_TYPES[0]}")
         kind = check_content_type(request.headers.get("content-type", ""))
         upload = self._upload(request)

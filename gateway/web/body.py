@@ -14,6 +14,7 @@ from gateway.web.problem import Refused
 
 _SLOWEST = 16 * 1024  # bytes a second that a working link brings at least, on average
 _PIECE = 1 << 18  # bytes that are unpacked at once: a bomb is noticed before it fills the memory
+_GZIP = 16 + zlib.MAX_WBITS  # what zlib wants to hear
 _DRAIN = 1 << 22  # bytes of a refused body that are still read, so that the client comes to hear the answer
 _DRAIN_SECONDS = 2.0
 
@@ -35,6 +36,8 @@ class Body:
         started, received = time.monotonic(), 0
         while piece := anyio.from_thread.run(self._next):
             received += len(piece)
+            if received > self._limit:  # packed, too: members that hold nothing could follow each other without end
+                raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(self._limit))
             self._count(len(piece) if self._unpack is None else 0)
             if time.monotonic() - started > 2 * self._idle + received / _SLOWEST:
                 raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the request comes too slowly")
@@ -65,14 +68,16 @@ class Body:
 
     def _unpacked(self, piece: bytes) -> Iterator[bytes]:
         assert self._unpack is not None  # noqa: S101
-        while piece and not self._unpack.eof:
+        while piece:
+            if self._unpack.eof:  # another member follows (RFC 1952 2.2)
+                self._unpack = zlib.decompressobj(wbits=_GZIP)
             try:
                 out = self._unpack.decompress(piece, _PIECE)
             except zlib.error:
                 raise Refused(HTTPStatus.BAD_REQUEST, "the gzip data is broken") from None
             self._count(len(out))
             yield out
-            piece = self._unpack.unconsumed_tail
+            piece = self._unpack.unused_data or self._unpack.unconsumed_tail
 
     def _count(self, size: int) -> None:
         self._taken += size
@@ -85,7 +90,7 @@ def _unpacker(encoding: str) -> zlib._Decompress | None:
     if kind in ("", "identity"):
         return None
     if kind in ("gzip", "x-gzip"):
-        return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        return zlib.decompressobj(wbits=_GZIP)
     raise Refused(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding must be gzip or identity", {"Accept-Encoding": "gzip"}
     )

@@ -105,7 +105,7 @@ class Qido:
 
 
 def _asked(request: Request, level: str, **uids: str) -> tuple[str, Query]:
-    kind = chosen(asked(request.headers, request.query_params), JSON_TYPES)
+    kind = chosen(asked(request.headers.getlist("accept"), request.query_params), JSON_TYPES)
     query = parse(level, request.query_params.multi_items(), of_path(**uids))
     if kind is None:
         raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"results are given as {JSON_TYPES[0]}")

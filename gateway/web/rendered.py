@@ -60,7 +60,7 @@ class Rendered:
         return await run_in_threadpool(self._pictures, request, (study, series, instance), frames)
 
     def _pictures(self, request: Request, uids: tuple[str, str, str], frames: str) -> Response:
-        accept = asked(request.headers, request.query_params)
+        accept = asked(request.headers.getlist("accept"), request.query_params)
         kind = next((kind for wanted in accept for kind in _KINDS if wanted.covers_part(kind)), None)
         if kind is None:
             raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"these are given as multipart/related with {' or '.join(_KINDS)}")
@@ -76,7 +76,7 @@ class Rendered:
         return as_multipart(parts, kind, tag, "private, no-cache")
 
     def _picture(self, request: Request, uids: tuple[str, str, str], frame: str, small: bool) -> Response:
-        kind = chosen(asked(request.headers, request.query_params), _KINDS)
+        kind = chosen(asked(request.headers.getlist("accept"), request.query_params), _KINDS)
         if kind is None:
             raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"pictures are given as {' or '.join(_KINDS)}")
         if not re.fullmatch(r"[1-9][0-9]{0,8}", frame):

@@ -61,7 +61,7 @@ class Wado:
 
     def _instances(self, request: Request, study: str, series: str, instance: str) -> Response:
         held = self._holdings.find(study, series, instance)
-        accept = asked(request.headers, request.query_params)
+        accept = asked(request.headers.getlist("accept"), request.query_params)
         forms = [self._instance_form(accept, one, bool(instance)) for one in held]
         tag = etag_of(held, *{form.content_type for form in forms})
         if _unchanged(request, tag):
@@ -90,7 +90,7 @@ class Wado:
             yield from _read_file(changed)
 
     def _metadata(self, request: Request, base: str, study: str, series: str, instance: str) -> Response:
-        kind = chosen(asked(request.headers, request.query_params), JSON_TYPES)
+        kind = chosen(asked(request.headers.getlist("accept"), request.query_params), JSON_TYPES)
         if kind is None:
             raise Refused(HTTPStatus.NOT_ACCEPTABLE, f"metadata is given as {JSON_TYPES[0]}")
         held = self._holdings.find(study, series, instance)
@@ -112,7 +112,7 @@ class Wado:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_MOST_FRAMES} frames in one request")
         one = self._holdings.find(study, series, instance)[0]
         stored = one.header.transfer_syntax_uid
-        accept = asked(request.headers, request.query_params)
+        accept = asked(request.headers.getlist("accept"), request.query_params)
         form = _possible(frame_form(accept, stored, single=len(numbers) == 1), stored, OCTETS)
         tag = etag_of([one], frames, form.content_type)
         if _unchanged(request, tag):
@@ -143,7 +143,7 @@ class Wado:
         if _unchanged(request, tag):
             return _not_modified(tag, _REVALIDATE)
         file = self._holdings.path(one)
-        accept = asked(request.headers, request.query_params)
+        accept = asked(request.headers.getlist("accept"), request.query_params)
         with readable(file) as found:
             if found.pixels is not None and names == (f"{found.pixels.tag:08X}",):
                 return _pixel_data(accept, found, file, tag)

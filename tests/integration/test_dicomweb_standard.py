@@ -123,6 +123,12 @@ def test_accept_in_the_query(site: WebSite, path: str, accept: str, kind: str) -
     assert answer.headers["content-type"] == kind
 
 
+def test_accept_in_several_lines(site: WebSite) -> None:
+    """A field that is a list may come in several lines (RFC 9110 5.3)."""
+    lines = [("Accept", "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.70"), ("Accept", "application/dicom")]
+    assert site.client.get(_INSTANCE, headers=lines).headers["content-type"].startswith("application/dicom;")
+
+
 @pytest.mark.parametrize("path", [f"/studies/{STUDY}", f"/studies/{STUDY}/series/{SERIES}", f"{_INSTANCE}/frames/1"])
 def test_thumbnails(site: WebSite, path: str) -> None:
     """Of a study, a series and a frame."""

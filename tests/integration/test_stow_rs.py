@@ -123,6 +123,20 @@ def test_gzip(site: WebSite) -> None:
     assert answer.status_code == 415
 
 
+def test_gzip_of_several_members(site: WebSite) -> None:
+    """RFC 1952 2.2: members follow each other, and all of them are the file; what follows them and is none is no gzip."""
+    whole = part10(image())
+    cut = len(whole) // 2
+    headers = {"Content-Type": "application/dicom", "Content-Encoding": "gzip"}
+    members = gzip.compress(whole[:cut]) + gzip.compress(b"") + gzip.compress(whole[cut:])
+    assert site.client.post("/studies", content=members, headers=headers).status_code == 200
+    kept = site.ledger.instance(InstanceUID(f"{SERIES}.1"))
+    assert kept
+    assert site.spool.path(kept.file).read_bytes().endswith(image().PixelData)
+    for wrong in (members[:-20], members + b"more", gzip.compress(whole) + gzip.compress(whole)[:9]):
+        assert site.client.post("/studies", content=wrong, headers=headers).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("kind", "accept", "status"),
     [
@@ -198,6 +212,8 @@ def test_bombs(tmp_path: Path) -> None:
         assert len(bomb) < 100_000
         headers = {"Content-Type": RELATED, "Content-Encoding": "gzip"}
         assert site.client.post("/studies", content=bomb, headers=headers).status_code == 413
+        nothing = (gzip.compress(b"") * 4096 for _ in range(20))  # more than a MiB of members that hold nothing
+        assert site.client.post("/studies", content=nothing, headers=headers).status_code == 413
         assert site.ledger.list_studies() == []
 
 
