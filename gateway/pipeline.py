@@ -7,7 +7,7 @@ again: state is in the ledger only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.deliver import plan
@@ -55,16 +55,24 @@ class Pipeline:
         """When time alone may next make something due, in seconds since the epoch."""
         return self.holder.next_look
 
+    @property
+    def steps(self) -> Sequence[Callable[[], None]]:
+        """One round through every stage, in order; each reads from the ledger what the one before has left there."""
+        return (
+            self.hear,
+            self.release_due,
+            self.route_complete,
+            self.ring,
+            self.plan_ready,
+            self.tell_refusals,
+            self.report_again,
+            self.relink,
+        )
+
     def advance(self) -> None:
-        """One round through every stage."""
-        self.hear()
-        self.release_due()
-        self.route_complete()
-        self.ring()
-        self.plan_ready()
-        self.tell_refusals()
-        self.report_again()
-        self.relink()
+        """One round."""
+        for step in self.steps:
+            step()
 
     def hear(self) -> None:
         """Orders: what the EHR has sent is read."""

@@ -21,7 +21,7 @@ from gateway.commands.child import ChildProcess
 from gateway.commands.receive import ReceiverProcess, Receivers, how_many
 from gateway.commands.status import STATUS_FILE
 from gateway.commands.web import WebProcess
-from gateway.domain.errors import HilumError
+from gateway.domain.errors import HilumError, LedgerUnavailable
 from gateway.domain.ids import AssociationId
 from gateway.observe.logs import configure, log
 from gateway.pipeline import Pipeline
@@ -202,8 +202,12 @@ class _Rounds:
         self._stop, self._wake, self._pipeline = stop, wake, pipeline
 
     def advance(self) -> None:
-        """One round."""
-        self._pipeline.advance()
+        """One round: a step that fails must not keep studies from being released, nor results from going out, for ever.
+
+        Raises LedgerUnavailable: the steps after it would only wait for the same.
+        """
+        for step in self._pipeline.steps:
+            _guarded(step, but=LedgerUnavailable)
 
     def wait(self) -> bool:
         """Waits for the next round; False when there is none."""
@@ -233,9 +237,11 @@ def _run(
                 _guarded(step)
 
 
-def _guarded(step: Callable[[], object]) -> object:
+def _guarded(step: Callable[[], object], but: type[Exception] | tuple[()] = ()) -> object:
     try:
         return step()
+    except but:
+        raise
     # The edge of the process: a full disk or a busy database must not end it, and a defect in one step not the others.
     except Exception as error:  # noqa: BLE001
         if isinstance(error, HilumError):
