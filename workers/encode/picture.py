@@ -90,7 +90,7 @@ def draw(source: Source, index: int, size: int) -> Picture:
     shape = max(1, round(columns * between_columns * scale)), max(1, round(rows * between_rows * scale))
     pixels = np.repeat(_resized(_grey(source, index), shape)[..., None], 3, axis=2)
     for number in source.masks.present(index):
-        mask = _resized(source.masks.on(index, number) * np.uint8(255), shape) > 127
+        mask = _resized_mask(source.masks.on(index, number), shape)
         colour = np.array(srgb(source.segments[number - 1].cielab), np.uint8)
         pixels[mask] = _BLEND[pixels[mask]] + (_FILL * colour).astype(np.uint8)
         pixels[mask & ~_eroded(mask)] = colour
@@ -196,6 +196,15 @@ def _window(header: Dataset | None) -> tuple[float, float] | None:
 
 def _resized(plane: RGB, shape: tuple[int, int]) -> RGB:
     return np.asarray(Image.fromarray(plane).resize(shape, Image.Resampling.BILINEAR))
+
+
+def _resized_mask(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels of which half belongs to the mask; where the picture is the smaller one, every painted voxel has its pixel."""
+    found = _resized(mask * np.uint8(255), shape) > 127
+    if shape[0] < mask.shape[1] or shape[1] < mask.shape[0]:
+        rows, columns = np.nonzero(mask)
+        found[rows * shape[1] // mask.shape[0], columns * shape[0] // mask.shape[1]] = True
+    return found
 
 
 def _sides(affine: NDArray[np.float64]) -> tuple[str, str, str, str]:

@@ -91,6 +91,16 @@ def test_colours():
     assert (red, green, blue) == pytest.approx((255, 0, 0), abs=3)
 
 
+def test_one_voxel_is_seen_in_a_smaller_picture():
+    """A lesion of one pixel of a large detector is not lost where the picture has fewer pixels than the image."""
+    made = source()
+    labels = np.zeros_like(made.labels)
+    labels[4, 21, 30] = 1
+    picture = draw(dataclasses.replace(made, labels=labels), 4, 16)
+    coloured = np.argwhere(np.ptp(picture.pixels.astype(int), axis=2) > 4)
+    assert coloured.tolist() == [[21 * picture.rows // 40, 30 * picture.columns // 48]]
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [
