@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.deliver.rejection import KEY_OBJECT_SELECTION, RejectionReason, write_note
+from pydicom.errors import InvalidDicomError
+
+from gateway.deliver.rejection import KEY_OBJECT_SELECTION, RejectionNote, RejectionReason, write_note
 from gateway.deliver.retract import objects_to_withdraw, was_reported
+from gateway.domain.errors import NotFound
 from gateway.domain.ids import DestinationName, JobId
 from gateway.domain.job import DeliveryDraft, Job, Payload
+from gateway.domain.messages import ResultObject
 from gateway.domain.ports import Clock, RetractionLedger, Spool
 from gateway.domain.roles import REJECTION
 from gateway.domain.states import JobState
@@ -59,16 +63,25 @@ class Retraction:
     def recall(
         self, digest: str, since: float, reason: RejectionReason, *, dry_run: bool = False
     ) -> Sequence[Withdrawal]:
-        """Withdraws every result of a model's build made since a time; says what it did, or would do."""
+        """Withdraws every result of a model's build made since a time; says what it did, or would do.
+
+        Raises NotFound, after all others are withdrawn, where a result's files cannot be read any more.
+        """
         why = f"The AI model build {digest[:12]} is recalled: {reason.value[1].lower()}."
-        done = []
+        done, lost = [], []
         for job in self.ledger.jobs_of_build(digest, since):
             withdrawal = self._foresee(job)
             if not dry_run:
                 if withdrawal.message:
                     self.cancel_report(job.id, why)
-                self._retract(job, reason, why)
+                try:
+                    self._retract(job, reason, why)
+                except NotFound as error:
+                    lost.append(error.message)
+                    continue
             done.append(withdrawal)
+        if lost:
+            raise NotFound(f"{len(done)} results are withdrawn, but {'; '.join(lost)}")
         return done
 
     def _foresee(self, job: Job) -> Withdrawal:
@@ -90,10 +103,8 @@ class Retraction:
         wanted = objects_to_withdraw(self.ledger.deliveries_of(job.id), self.takes_notes)
         notices = []
         for destination, keys in wanted.items():
-            named = [objects[key] for key in keys if key in objects]
-            like = self.spool.path(named[0].file)
             at = self.clock.now()
-            note = write_note(job.id, named, like, reason, why, at)
+            note = self._note(job, [objects[key] for key in keys if key in objects], reason, why, at)
             notices.append(
                 DeliveryDraft(
                     job_id=job.id,
@@ -106,6 +117,17 @@ class Retraction:
                 )
             )
         return notices
+
+    def _note(
+        self, job: Job, named: Sequence[ResultObject], reason: RejectionReason, why: str, at: float
+    ) -> RejectionNote:
+        """Patient and study are taken from the first of the objects that can be read."""
+        for one in named:
+            try:
+                return write_note(job.id, named, self.spool.path(one.file), reason, why, at)
+            except (OSError, InvalidDicomError, NotFound):
+                continue
+        raise NotFound(f"job {job.id} cannot be withdrawn: none of its results can be read any more")
 
 
 def _count(job: Job) -> int:

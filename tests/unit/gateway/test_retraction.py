@@ -11,6 +11,7 @@ import pytest
 from pydicom import dcmread
 
 from gateway.deliver.rejection import KEY_OBJECT_SELECTION, RejectionReason
+from gateway.domain.errors import NotFound
 from gateway.domain.ids import DestinationName, JobId
 from gateway.domain.messages import ResultObject
 from gateway.domain.states import IllegalTransition, JobEvent
@@ -248,3 +249,18 @@ def test_only_results_since_then_are_recalled(site: Site) -> None:
     assert recall("0" * 12, 0.0, RejectionReason.QUALITY) == []
     assert not ledger.has_build("0" * 12)
     assert ledger.has_build(digest[:8])
+
+
+def test_a_file_that_is_gone_does_not_stop_a_recall(site: Site) -> None:
+    """Any other of the objects says whose they are; where none does, whoever recalls is told, and the rest is withdrawn."""
+    site.plan()
+    for claimed in site.story.ledger.claim_deliveries(PACS, 60, 10):
+        site.story.ledger.settle(claimed, YES, None)
+    first, second = (site.spool.path(one.file) for one in site.objects)
+    first.unlink()
+    second.rename(second.with_suffix(".away"))
+    with pytest.raises(NotFound, match=r"0 results are withdrawn, but job \w+ cannot be withdrawn"):
+        site.recall()
+    second.with_suffix(".away").rename(second)
+    site.recall()
+    assert len(site.notes()) == 1
