@@ -46,13 +46,13 @@ def server_context(tls: ServerTls, where: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_ciphers(_SUITES)
-    try:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-        if tls.client_ca_file is not None:
+    _load_chain(context, tls.cert_file, tls.key_file, where)
+    if tls.client_ca_file is not None:
+        try:
             context.load_verify_locations(tls.client_ca_file)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"{where}: a certificate or key file cannot be used: {error}") from error
+        except OSError as error:
+            raise _unusable(f"{where}.client_ca_file", tls.client_ca_file, error) from error
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -60,10 +60,38 @@ def client_context(tls: ClientTls) -> ssl.SSLContext:
     """A context for connections to one peer; raises ConfigurationError where a file cannot be used."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(str(file) for file in (tls.ca_file, tls.cert_file, tls.key_file) if file)
-        raise ConfigurationError(f"TLS files {files} cannot be used: {error.strerror or error}") from error
+    except OSError as error:
+        raise _unusable("tls.ca_file", tls.ca_file, error) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.cert_file:
+        _load_chain(context, tls.cert_file, tls.key_file, "tls")
     return context
+
+
+def _load_chain(context: ssl.SSLContext, certificate: Path, key: Path | None, where: str) -> None:
+    """Names the file that is wrong, and asks nobody for a passphrase: a service would stand still at its start."""
+    names = {"cert_file": certificate, **({"key_file": key} if key else {})}
+    for name, file in names.items():
+        try:
+            is_certificate = b"-----BEGIN CERTIFICATE" in file.read_bytes()
+        except OSError as error:
+            raise _unusable(f"{where}.{name}", file, error) from error
+        if name == "cert_file" and not is_certificate:
+            raise ConfigurationError(f"{where}.{name}: {file} cannot be used: no certificate in PEM")
+    private = next(reversed(names))
+
+    def refuse() -> str:
+        message = f"{where}.{private}: {names[private]}: the key is behind a passphrase; write it without one"
+        raise ConfigurationError(message)
+
+    try:
+        context.load_cert_chain(certificate, key, password=refuse)
+    except OSError as error:
+        raise _unusable(f"{where}.{private}", names[private], error) from error
+
+
+def _unusable(name: str, file: Path | None, error: OSError) -> ConfigurationError:
+    why = error.strerror or "unknown error"
+    if isinstance(error, ssl.SSLError):
+        why = (error.reason or "no key in PEM").replace("_", " ").lower()
+    return ConfigurationError(f"{name}: {file} cannot be used: {why}")

@@ -565,11 +565,24 @@ def _handshake(site: Site, context: ssl.SSLContext) -> str:
         return str(wrapped.version())
 
 
+def test_a_key_behind_a_passphrase(certificates: Certificates, tmp_path: Path) -> None:
+    """Nobody is asked for it: a service has nobody to ask, and would stand still at its start."""
+    locked = tmp_path / "locked.key"
+    command = ["openssl", "pkey", "-in", certificates("server.key"), "-aes256", "-passout", "pass:secret"]
+    subprocess.run([*command, "-out", locked], check=True, capture_output=True)
+    tls = {"cert_file": certificates("server.crt"), "key_file": locked}
+    with pytest.raises(ConfigurationError, match=r"dicom\.tls\.key_file: .*locked\.key: .*passphrase"):
+        DimseNode(None, DicomSettings.model_validate({"port": 0, "tls": tls})).start()  # type: ignore[arg-type]
+
+
 def test_certificates_that_cannot_be_used(make: Make, certificates: Certificates) -> None:
-    """A missing file and a key that does not fit are one sentence, before anything listens."""
+    """A missing file and a key that does not fit are one sentence that names it, before anything listens."""
     for files in (
         {"cert_file": "/no/such", "key_file": certificates("server.key")},
         {"cert_file": certificates("server.crt"), "key_file": certificates("other.key")},
     ):
-        with pytest.raises(ConfigurationError, match=r"dicom\.tls"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"^dicom\.tls\.(cert_file: /no/such cannot be used: No such file|key_file: .*other)",
+        ):
             DimseNode(None, DicomSettings.model_validate({"port": 0, "tls": files})).start()  # type: ignore[arg-type]
