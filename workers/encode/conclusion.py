@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.bundle.manifest import Manifest
 from gateway.domain.messages import MeasurementResult, SegmentResult
 from workers.encode.findings import detected, lesions_of
 from workers.encode.measure import measure
+from workers.encode.side import contradictions
 from workers.encode.statements import counted, most_certain, said, said_of_each
 from workers.infer.answer import Answer
 from workers.load.masks import Labels, Masks
@@ -22,11 +23,16 @@ class Conclusion:
     findings: tuple[Finding, ...] = ()
     measurements: tuple[MeasurementResult, ...] = ()
     each: tuple[MeasurementResult, ...] = ()  # of single images
-    sentences: tuple[str, ...] = ()  # about what is not reported one by one
+    sentences: tuple[str, ...] = ()  # about what is not reported one by one, and what a reader must know
 
 
 def conclude(answer: Answer, volume: Volume, manifest: Manifest, job_id: str) -> Conclusion:
     """The same answer always gives the same numbers, in the same order."""
+    found = _concluded(answer, volume, manifest, job_id)
+    return replace(found, sentences=(*found.sentences, *contradictions(volume, manifest)))
+
+
+def _concluded(answer: Answer, volume: Volume, manifest: Manifest, job_id: str) -> Conclusion:
     output = manifest.output
     if output.kind == "segmentation":
         found = lesions_of(answer.labels, volume, manifest, job_id)

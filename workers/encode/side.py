@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.bundle.manifest import Manifest
 from gateway.bundle.part import CodeValue
 from gateway.domain.messages import Code
 from workers.load.volume import Volume
@@ -20,3 +21,18 @@ def side_of(volume: Volume, site: CodeValue | None, stated: CodeValue | None) ->
         return stated.code()
     header = volume.first
     return None if site is None else SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality") or ""))
+
+
+def contradictions(volume: Volume, manifest: Manifest) -> tuple[str, ...]:
+    """A sentence where images that show one side were given to a model that speaks of the other: one of the two is wrong."""
+    header = volume.first
+    shown = SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality") or ""))
+    if shown not in (SIDES["L"], SIDES["R"]):
+        return ()
+    opposite = SIDES["R" if shown == SIDES["L"] else "L"]
+    stated = [(one.label, one.laterality) for one in manifest.output.segments]
+    stated += [(one.name.meaning, one.laterality) for one in manifest.output.findings]
+    said = ", ".join(name for name, side in stated if side is not None and side.value == opposite.value)
+    if not said:
+        return ()
+    return (f"The images say that they show the {shown.meaning.lower()} side, the result the other: {said}.",)

@@ -5,6 +5,8 @@ import pytest
 from gateway.domain.errors import GateRefused
 from tests.conformance.conftest import run
 from tests.support.result_set import AXIAL, SEGMENTS, Case, code, manifest, result_set, written
+from workers.encode.conclusion import conclude
+from workers.infer.answer import Answer
 
 LEFT = code("7771000", "SCT", "Left")
 KIDNEY = {
@@ -77,3 +79,13 @@ def test_gate_refuses_another_region(tmp_path):
     with pytest.raises(GateRefused) as refusal:
         found.changed("seg", change).verify()
     assert refusal.value.code == "segment_code"
+
+
+@pytest.mark.parametrize(("shown", "told"), [("R", True), ("L", False), ("B", False), ("", False)])
+def test_the_other_side_is_said(tmp_path, shown, told):
+    """A model of the left kidney, given images that say they show the right side: whoever reads the result must know."""
+    attributes = {"ImageLaterality": shown} if shown else {}
+    found = kidney(tmp_path, **attributes)
+    sentences = conclude(Answer(labels=found.labels), found.volume, found.manifest, "0" * 32).sentences
+    expected = "The images say that they show the right side, the result the other: Left kidney."
+    assert sentences == ((expected,) if told else ())
