@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
+from pydicom.charset import python_encoding
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -132,7 +133,7 @@ def _encode(item: dict[str, Any], bulk: _Bulk) -> tuple[bytes, str]:
     syntax = _syntax(frames)
     try:
         dataset = Dataset.from_json({tag: value for tag, value in item.items() if tag > "0002FFFF"}, _resolver(bulk))
-        if not json.dumps(item, ensure_ascii=False).isascii():
+        if not _can_be_written(item):
             _in_utf8(dataset)
         if frames and syntax != ExplicitVRLittleEndian:
             dataset.PixelData = encapsulate([data for _, data in frames])
@@ -146,6 +147,25 @@ def _encode(item: dict[str, Any], bulk: _Bulk) -> tuple[bytes, str]:
     except Exception as error:
         raise NotDicom("the metadata cannot be made into a dataset") from error
     return buffer.getvalue(), syntax
+
+
+def _can_be_written(item: dict[str, Any]) -> bool:
+    """Whether the one character set that the source had, and that JSON repeats (PS3.18 F.2.2 note 3), has every character.
+
+    Sets with escapes, and items with sets of their own, are not looked into: UTF-8 has every character as well.
+    """
+    text = json.dumps(item, ensure_ascii=False)
+    if text.isascii():
+        return True
+    declared = _first(item, f"{_CHARACTER_SET:08X}")
+    codec = python_encoding.get(declared, "") if declared else ""
+    if not codec or codec.startswith("iso2022") or text.count(f'"{_CHARACTER_SET:08X}"') > 1:
+        return False
+    try:
+        text.encode(codec)
+    except (UnicodeError, LookupError):
+        return False
+    return len(item[f"{_CHARACTER_SET:08X}"]["Value"]) == 1
 
 
 def _in_utf8(dataset: Dataset) -> None:

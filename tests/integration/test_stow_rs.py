@@ -295,6 +295,27 @@ def test_names_of_metadata(site: WebSite, declared: str | None) -> None:
     assert kept.header.patient.name == name
 
 
+@pytest.mark.parametrize(
+    ("declared", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jürgen"),
+        ("ISO_IR 144", "Иванов^Иван"),
+        ("GB18030", "王^小东"),
+        ("ISO_IR 100", "Doe^Jane"),
+    ],
+)
+def test_character_sets_of_metadata(site: WebSite, declared: str, name: str) -> None:
+    """The source's character set is kept where it has every character (PS3.18 F.2.2 note 3)."""
+    item = image(1, PatientName=name).to_json_dict()
+    item["00080005"] = {"vr": "CS", "Value": [declared]}
+    body, headers = _with_bulk([item])
+    assert site.client.post("/studies", content=body, headers=headers).status_code == 200
+    kept = site.ledger.instance(InstanceUID(f"{SERIES}.1"))
+    assert kept
+    stored = dcmread(site.spool.path(kept.file))
+    assert (str(stored.PatientName), stored.SpecificCharacterSet) == (name, declared)
+
+
 def test_bulk_data_is_never_fetched(site: WebSite) -> None:
     """A URI that is not in the request makes the instance fail; nobody is asked for it."""
     with socket.create_server(("127.0.0.1", 0)) as trap:
