@@ -10,7 +10,7 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pynetdicom import dsutils
 
-from gateway.domain.errors import ConnectionLost, HilumError, NotDicom, UpperLayerError
+from gateway.domain.errors import ConnectionLost, HilumError, InvalidIdentifier, NotDicom, UpperLayerError
 from gateway.domain.ids import Uid
 from gateway.receive import command, pdu
 from gateway.receive.command import CommandSet
@@ -21,7 +21,9 @@ from gateway.receive.service import Command, DimsePeer, DimseRequest, DimseRespo
 
 _LARGEST_DATASET = 16 * 1024 * 1024  # bytes of a dataset that is no image: it is read into memory
 
-_NO_SUCH_SOP_CLASS, _UNRECOGNIZED_OPERATION = 0x0122, 0x0211  # PS3.7 annex C
+_NO_SUCH_SOP_CLASS, _UNRECOGNIZED_OPERATION, _INVALID_OBJECT_INSTANCE = 0x0122, 0x0211, 0x0117  # PS3.7 annex C
+_N_SERVICE = 0x0100  # this bit of the Command Field
+_OF_N_SERVICES = {0xA700: 0x0213, 0xC000: 0x0110}  # resource limitation, processing failure
 
 
 class Association:
@@ -144,13 +146,13 @@ class Association:
                 dataset=None if data is None else _decode(data, context.transfer_syntax),
             )
         except HilumError as error:
-            return DimseResponse(status=error.dimse_status, comment=error.message)
+            return _refusal(said, error)
         except ValueError:
             return DimseResponse(status=_UNRECOGNIZED_OPERATION, comment="no such operation")
         try:
             return service.answer(request, self._sender)
         except HilumError as error:
-            return DimseResponse(status=error.dimse_status, comment=error.message)
+            return _refusal(said, error)
 
     def _read(self, context_id: int) -> bytes:
         data = bytearray()
@@ -161,6 +163,15 @@ class Association:
         syntax = self._agreement.contexts[context_id].transfer_syntax
         data = None if dataset is None else _encode(dataset, syntax)
         self._wire.send(pdu.data_pdus(context_id, said, data, self._agreement.largest))
+
+
+def _refusal(said: CommandSet, error: HilumError) -> DimseResponse:
+    """The statuses of errors are those of C-STORE; N-services have others for the same (PS3.7 annex C)."""
+    status = error.dimse_status
+    if said.field & _N_SERVICE:
+        named = isinstance(error, InvalidIdentifier)
+        status = _INVALID_OBJECT_INSTANCE if named else _OF_N_SERVICES.get(status, status)
+    return DimseResponse(status=status, comment=error.message)
 
 
 def _decode(data: bytes, syntax: str) -> Dataset:

@@ -120,9 +120,19 @@ def test_create_and_set(site: Site, service: Commitment) -> None:
     assert status.Status == 0x0000
     assert back.PerformedProcedureStepStatus == "IN PROGRESS"
     status, _ = association.send_n_set(made, ModalityPerformedProcedureStep, "1.2.3.9")
-    assert status.Status == 0xA700
+    assert (status.Status, status.ErrorComment) == (0x0213, "no such step"), "N-services know no 0xA700 (PS3.7 annex C)"
     association.release()
     assert [request.command for request in service.asked] == [Command.N_CREATE, Command.N_SET]
+
+
+def test_statuses_of_n_services(site: Site, service: Commitment) -> None:
+    """What names no UID is refused as PS3.7 annex C has it, and the association goes on."""
+    association = associate(site, [build_context(StorageCommitmentPushModel, ImplicitVRLittleEndian)])
+    status, _ = association.send_n_action(transaction(), 1, StorageCommitmentPushModel, "1.2.x")
+    assert status.Status == 0x0117
+    status, _ = association.send_n_action(transaction(), 1, StorageCommitmentPushModel, WELL_KNOWN)
+    assert status.Status == 0x0000
+    association.release()
 
 
 def test_roles_and_windows(site: Site) -> None:

@@ -107,8 +107,9 @@ def send(association, made: Dataset, raw: bytes | None = None, uid: str = "") ->
 
 
 def associations() -> list[str]:
-    """Threads of the node that serve a connection."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("association ")]
+    """Threads of the node that serve a connection: named after the address, unlike those that write down ends."""
+    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("association ")]
+    return [name for name in names if name != "association ends"]
 
 
 def descriptors() -> int:
