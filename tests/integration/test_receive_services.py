@@ -125,13 +125,12 @@ def test_create_and_set(site: Site, service: Commitment) -> None:
     assert [request.command for request in service.asked] == [Command.N_CREATE, Command.N_SET]
 
 
-def test_statuses_of_n_services(site: Site, service: Commitment) -> None:
+def test_statuses_of_n_services(site: Site) -> None:
     """What names no UID is refused as PS3.7 annex C has it, and the association goes on."""
-    association = associate(site, [build_context(StorageCommitmentPushModel, ImplicitVRLittleEndian)])
+    association = associate(site, [*EXPLICIT, build_context(StorageCommitmentPushModel)])
     status, _ = association.send_n_action(transaction(), 1, StorageCommitmentPushModel, "1.2.x")
     assert status.Status == 0x0117
-    status, _ = association.send_n_action(transaction(), 1, StorageCommitmentPushModel, WELL_KNOWN)
-    assert status.Status == 0x0000
+    assert send(association, dataset()).Status == 0x0000
     association.release()
 
 
