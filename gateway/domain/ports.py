@@ -147,6 +147,7 @@ class StudyRecord:
     reason: str  # why it was released, not routed, or quarantined
     released_at: float | None
     evidence: int = 0  # grows with every piece of evidence about it
+    last_released: bool = True  # the association that ended last was released, with nothing refused
     flags: tuple[str, ...] = ()  # what a reader of its results must know
 
 

@@ -6,7 +6,8 @@ C-STORE has no word for "that was all" (PS3.4 annex B), so evidence has to do. I
    not here): wait, until the upper limit.
 2. Slices seem to be missing between others: wait for them a while, then run with a flag.
 3. A trusted witness says that all is here and the senders have finished: release, once nothing has come for a moment.
-4. Nothing has come for the quiet time and nobody is connected any more: release.
+4. Nothing has come for the quiet time and nobody is connected any more: release, with a flag where the last sender was cut off,
+   or brought something that was not taken.
 
 The reason is stored as a sentence that names every piece of evidence.
 """
@@ -53,7 +54,7 @@ def decide(record: StudyRecord, hold: Hold, now: float, findings: Sequence[Findi
     """Weighs what is known of an open study."""
     case = _Case(record, hold, now, findings)
     if why := case.complete():
-        return Release(reason=case.reason(why))
+        return Release(reason=case.reason(why), flags=() if case.proven else case.flags())
     if why := case.tolerable():
         return Release(reason=case.reason(why), flags=case.flags())
     if not case.rested(hold.limit):
@@ -83,6 +84,11 @@ class _Case:
     def rested(self, seconds: float) -> bool:
         """Whether nothing has come for so long; reckoned as `next_moment` reckons, to the last bit."""
         return self._now >= self._record.last_stored_at + seconds
+
+    @property
+    def proven(self) -> bool:
+        """Whether a trusted witness says that all is here."""
+        return bool(self._proofs)
 
     def complete(self) -> str:
         """Why the study is complete; empty where it is not."""
@@ -124,6 +130,8 @@ class _Case:
         problems = [one.sentence for one in (*self._missing, *self._doubts)]
         if self._record.open_associations:
             problems.append("the sender had not finished")
+        elif not self._record.last_released:
+            problems.append("the last sender was cut off, or brought something that was not taken")
         return (f"The study may be incomplete: {'; '.join(problems)}.",) if problems else ()
 
     def reason(self, why: str) -> str:

@@ -245,12 +245,21 @@ def study_query() -> Select[Any]:
     joined = _STUDIES.outerjoin(_LINKS, _LINKS.c.study_uid == _STUDIES.c.uid).outerjoin(
         _ASSOCIATIONS, _ASSOCIATIONS.c.id == _LINKS.c.association_id
     )
+    last = (
+        select(_ASSOCIATIONS.c.how)
+        .join(_LINKS, _LINKS.c.association_id == _ASSOCIATIONS.c.id)
+        .where(_LINKS.c.study_uid == _STUDIES.c.uid, _ASSOCIATIONS.c.closed_at.is_not(None))
+        .order_by(_ASSOCIATIONS.c.closed_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     told = select(func.count()).where(schema.evidence.c.study_uid == _STUDIES.c.uid).scalar_subquery()
     return (
         select(
             *(column for column in _STUDIES.c if column.name != "context"),
             still_open.label("open_associations"),
             (not_released == 0).label("all_released"),
+            (func.coalesce(last, "released") == "released").label("last_released"),
             told.label("evidence"),
         )
         .select_from(joined)
@@ -272,6 +281,7 @@ def to_study_record(row: Any) -> StudyRecord:
         last_stored_at=row.last_stored_at,
         open_associations=row.open_associations,
         all_released=bool(row.all_released),
+        last_released=bool(row.last_released),
         reason=row.reason,
         released_at=row.released_at,
         evidence=row.evidence,

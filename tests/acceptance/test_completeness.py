@@ -8,6 +8,8 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pynetdicom import AE
 
 from gateway.domain.job import Verdict
 from tests.acceptance.conftest import MakeSite
@@ -113,6 +115,25 @@ def test_incomplete_at_the_limit_is_flagged_in_every_result(
     assert "4 of them not here" in flag
     (message,) = neighbours.ehr.messages
     assert b"The study may be incomplete" in message
+
+
+def test_a_sender_that_is_cut_off(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:
+    """Nobody knows whether there was more: the quiet time decides, and no result hides it. What comes later mends it."""
+    files = write_block(tmp_path / "in")
+    site = make_site()
+    sender = AE(ae_title="SCANNER")
+    sender.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
+    association = sender.associate("127.0.0.1", site.port, ae_title="HILUM")
+    assert {association.send_c_store(pydicom.dcmread(file)).Status for file in files[:20]} == {0}
+    association.abort()
+    (job,) = site.wait_for_jobs(1, "delivered")
+    (flag,) = job["outcome"]["flags"]
+    assert "the last sender was cut off" in flag
+    assert b"The study may be incomplete" in neighbours.ehr.messages[0]
+    site.send(files[20:])
+    site.wait_for_jobs(1, "retracted")
+    newer, _ = site.wait_for_jobs(2, "delivered", "retracted")
+    assert newer["outcome"]["flags"] == []
 
 
 def test_what_comes_again_and_what_comes_late(tmp_path: Path, make_site: MakeSite, neighbours: Neighbours) -> None:

@@ -33,7 +33,9 @@ SERIES = Finding(kind="require", weight=Weight.COMPLETE, sentence="2 of 2 requir
 NO_T1 = Finding(kind="require", weight=Weight.MISSING, sentence="1 of 2 required series here", detail="none meets T1")
 
 
-def record(*, open_associations: int = 0, all_released: bool = True, instances: int = 3) -> StudyRecord:
+def record(
+    *, open_associations: int = 0, all_released: bool = True, last_released: bool = True, instances: int = 3
+) -> StudyRecord:
     return StudyRecord(
         uid=StudyUID("1.2"),
         state=StudyState.OPEN,
@@ -42,6 +44,7 @@ def record(*, open_associations: int = 0, all_released: bool = True, instances: 
         last_stored_at=T,
         open_associations=open_associations,
         all_released=all_released,
+        last_released=last_released,
         reason="",
         released_at=None,
     )
@@ -75,6 +78,18 @@ def test_evidence(hold: Hold, after: float, open_associations: int, all_released
         assert verdict == expected
 
 
+@pytest.mark.parametrize(
+    ("findings", "last_released", "flagged"),
+    [((), True, False), ((), False, True), ((EVEN,), False, True), ((ALL,), False, False), ((OLD,), False, True)],
+)
+def test_a_sender_that_was_cut_off(findings: tuple[Finding, ...], last_released: bool, flagged: bool) -> None:
+    """Quiet alone does not say that all is here: results are flagged, unless somebody who knows says so."""
+    verdict = decide(record(all_released=False, last_released=last_released), FIVE, T + 5, findings)
+    assert isinstance(verdict, Release)
+    assert bool(verdict.flags) == flagged
+    assert all("the last sender was cut off" in flag for flag in verdict.flags)
+
+
 def test_one_instance_is_one() -> None:
     """The sentence counts as people do."""
     verdict = decide(record(instances=1), FIVE, T + 5)
@@ -103,7 +118,9 @@ HOLDS = st.builds(
 FINDINGS = st.lists(
     st.sampled_from([ALL, OLD, MORE, SILENT, DONE, RUNNING, GAP, EVEN, SERIES, NO_T1]), max_size=5, unique=True
 )
-RECORDS = st.builds(record, open_associations=st.integers(0, 2), all_released=st.booleans())
+RECORDS = st.builds(
+    record, open_associations=st.integers(0, 2), all_released=st.booleans(), last_released=st.booleans()
+)
 AFTER = st.integers(-10, 300)
 
 

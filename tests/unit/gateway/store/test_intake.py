@@ -99,6 +99,18 @@ def test_associations_are_evidence(ledger: SqlLedger) -> None:
     assert record(ledger).all_released, "the first end of an association is the true one"
 
 
+def test_how_the_last_association_ended(ledger: SqlLedger) -> None:
+    """One that is cut off, one after it that brings the rest in good order, one of which something was not taken."""
+    for number, how in ((1, "lost"), (2, "released"), (3, "refused")):
+        association = AssociationId(f"last{number}")
+        ledger.open_association(association, "CT1", "127.0.0.1")
+        ledger.add_instance(instance(number, association=association))
+        ledger.clock.time += 1  # type: ignore[attr-defined]
+        ledger.close_association(association, how)
+        assert record(ledger).last_released == (how == "released")
+        assert not record(ledger).all_released
+
+
 def test_an_association_that_carried_nothing_is_no_evidence(ledger: SqlLedger) -> None:
     """A C-ECHO beside it holds up no study."""
     ledger.add_instance(instance(1, association="a1"))
