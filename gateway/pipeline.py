@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from gateway.deliver import plan
 from gateway.domain.context import Order
+from gateway.domain.each import do_each
 from gateway.domain.errors import ConfigurationError, HilumError, MessageInvalid
 from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, StudyUID
-from gateway.domain.job import refusal_edition
-from gateway.domain.ports import Broker, Ledger, Spool
+from gateway.domain.job import Edition, Job, refusal_edition
+from gateway.domain.ports import Broker, Ledger, Spool, StudyRecord
 from gateway.domain.study import Series, Study
 from gateway.hold import assembly
 from gateway.hold.holder import Holder
@@ -98,18 +99,18 @@ class Pipeline:
 
     def route_complete(self) -> None:
         """Route: complete studies to jobs, or to none and why."""
-        for record in self.ledger.complete_studies():
-            study = self.ledger.study(record.uid)
-            order = self._link(record.uid)
-            decision = selection.decide(study, self.rules, self.models, _key, order, self._priors(study))
-            if decision.quarantine:
-                self.ledger.quarantine_study(record.uid, record.revision, decision.reason, record.flags)
-                continue
-            jobs = [replace(job, flags=(*record.flags, *job.flags)) for job in decision.jobs]
-            self.ledger.route(record.uid, record.revision, jobs, decision.reason)
-            log(stage="route").info(
-                "study routed", study_uid=record.uid, jobs=len(decision.jobs), reason=decision.reason
-            )
+        do_each(self.ledger.complete_studies(), self._route)
+
+    def _route(self, record: StudyRecord) -> None:
+        study = self.ledger.study(record.uid)
+        order = self._link(record.uid)
+        decision = selection.decide(study, self.rules, self.models, _key, order, self._priors(study))
+        if decision.quarantine:
+            self.ledger.quarantine_study(record.uid, record.revision, decision.reason, record.flags)
+            return
+        jobs = [replace(job, flags=(*record.flags, *job.flags)) for job in decision.jobs]
+        self.ledger.route(record.uid, record.revision, jobs, decision.reason)
+        log(stage="route").info("study routed", study_uid=record.uid, jobs=len(jobs), reason=decision.reason)
 
     def _priors(self, study: Study) -> Priors:
         """Earlier studies, where some model takes one."""
@@ -124,35 +125,42 @@ class Pipeline:
 
     def plan_ready(self) -> None:
         """Deliver and report: a job's results to one outbox row for each object or message and destination."""
-        for job in self.ledger.ready_jobs():
-            try:
-                messages = self.letters.write(job, self.ledger.first_edition(job))
-                drafts = plan.plan(job, self.roles, messages, self.fallbacks)
-                self.retraction.replaced(job)
-                self.ledger.plan(job.id, drafts)
-            except (MessageInvalid, ConfigurationError) as error:
-                self.ledger.hold_back(job.id, error.message)
+        do_each(self.ledger.ready_jobs(), self._plan)
+
+    def _plan(self, job: Job) -> None:
+        try:
+            messages = self.letters.write(job, self.ledger.first_edition(job))
+            drafts = plan.plan(job, self.roles, messages, self.fallbacks)
+            self.retraction.replaced(job)
+            self.ledger.plan(job.id, drafts)
+        except (MessageInvalid, ConfigurationError) as error:
+            self.ledger.hold_back(job.id, error.message)
 
     def tell_refusals(self) -> None:
         """Deliver and report: that images were not processed, and why, to all whom their result was meant for."""
-        for job in self.ledger.untold_refusals():
-            messages, trouble = [], ""
-            try:
-                messages = self.letters.write(job, refusal_edition(job))
-            except MessageInvalid as error:
-                trouble = f"the EHR cannot be told: {error.message}"
-            reachable = replace(job.draft, deliver=tuple(name for name in job.draft.deliver if name in self.roles))
-            drafts = plan.plan(replace(job, draft=reachable), self.roles, messages, self.fallbacks)
-            self.ledger.tell_refusal(job.id, drafts, trouble)
+        do_each(self.ledger.untold_refusals(), self._tell_refusal)
+
+    def _tell_refusal(self, job: Job) -> None:
+        messages, trouble = [], ""
+        try:
+            messages = self.letters.write(job, refusal_edition(job))
+        except MessageInvalid as error:
+            trouble = f"the EHR cannot be told: {error.message}"
+        reachable = replace(job.draft, deliver=tuple(name for name in job.draft.deliver if name in self.roles))
+        drafts = plan.plan(replace(job, draft=reachable), self.roles, messages, self.fallbacks)
+        self.ledger.tell_refusal(job.id, drafts, trouble)
 
     def report_again(self) -> None:
         """Report: confirmations, corrections and cancellations that somebody has asked for."""
-        for job, edition in self.ledger.unwritten_editions():
-            try:
-                self.ledger.publish(edition, self.letters.write(job, edition))
-            except MessageInvalid as error:
-                self.ledger.give_up_edition(edition, error.message)
-                log(stage="report").error("report cannot be written", job_id=job.id, reason=error.message)
+        do_each(self.ledger.unwritten_editions(), self._report)
+
+    def _report(self, unwritten: tuple[Job, Edition]) -> None:
+        job, edition = unwritten
+        try:
+            self.ledger.publish(edition, self.letters.write(job, edition))
+        except MessageInvalid as error:
+            self.ledger.give_up_edition(edition, error.message)
+            log(stage="report").error("report cannot be written", job_id=job.id, reason=error.message)
 
     def take_back_lost(self) -> None:
         """Jobs whose worker has gone silent are queued again."""

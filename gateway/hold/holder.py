@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from gateway.domain.each import Failures
 from gateway.domain.evidence import Evidence
 from gateway.domain.ids import AETitle, StudyUID
 from gateway.domain.ports import Clock, EvidenceLedger, StudyRecord
@@ -90,19 +91,25 @@ class Holder:
         """When time alone may next release a study or make a source worth asking, in seconds since the epoch."""
 
     def verdicts(self) -> Iterator[tuple[StudyRecord, Verdict]]:
-        """Every open study that could be released by now, with what the evidence says; asks sources on the way."""
+        """Every open study that could be released by now, with what the evidence says; asks sources on the way.
+
+        Raises at the end what the first that could not be read has raised.
+        """
         now = self._clock.now()
         records = [self._in_our_time(record, now) for record in self._ledger.open_studies()]
         soon = {record.uid: earliest(record, self._holds) for record in records}
         self.next_look = min((at for at in soon.values() if at > now), default=float("inf"))
         due = [record for record in records if soon[record.uid] <= now]
-        self._known = {record.uid: self._read(record) for record in due}
-        self._ask(due, now)
+        failures, known = Failures(), dict[StudyUID, _Known]()
         for record in due:
-            known = self._known[record.uid]
-            said = weigh(known.evidence, known.held) + ([known.geometry] if known.geometry else [])
-            wants = [(wish.hold, said + _required(wish)) for wish in known.wishes]
-            yield record, decide_together(record, wants, now)
+            with failures.apart():
+                known[record.uid] = self._read(record)
+        self._known = known
+        self._ask([record for record in due if record.uid in known], now)
+        for record in due:
+            if record.uid in known:
+                yield record, decide_together(record, _wants(known[record.uid]), now)
+        failures.tell()
 
     def _in_our_time(self, record: StudyRecord, now: float) -> StudyRecord:
         """Where the clock was put back, a study would wait until it had caught up: its quiet time begins again instead."""
@@ -149,6 +156,12 @@ class Holder:
                 self.next_look = min(self.next_look, at)
         for inquiry in self._inquiries:
             inquiry.ask(due[id(inquiry)])
+
+
+def _wants(known: _Known) -> list[tuple[Hold, list[Finding]]]:
+    """Each way to wait, with what is said for and against it."""
+    said = weigh(known.evidence, known.held) + ([known.geometry] if known.geometry else [])
+    return [(wish.hold, said + _required(wish)) for wish in known.wishes]
 
 
 def _ask_at(record: StudyRecord, known: _Known) -> float | None:

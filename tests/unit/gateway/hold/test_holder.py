@@ -262,3 +262,24 @@ def test_slices_that_are_missing(site: Site) -> None:
 def _made(directory: Path) -> Path:
     directory.mkdir()
     return directory
+
+
+def test_a_study_that_cannot_be_read_holds_up_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have their verdicts, and the defect is told."""
+    other = StudyUID("1.2.3.9")
+    site.send(1, release=False)
+    site.ledger.add_instance(instance(2, study_uid=other, at=site.ledger.clock.now()))
+    site.ledger.close_association(AssociationId("a1"), "released")
+    wishes = site._wishes
+
+    def broken(study: Study) -> Sequence[Wish]:
+        if study.uid == STUDY:
+            raise ZeroDivisionError
+        return wishes(study)
+
+    monkeypatch.setattr(site.holder, "_wishes", broken)
+    site.ledger.clock.time = START + 6  # type: ignore[attr-defined]
+    found = []
+    with pytest.raises(ZeroDivisionError):
+        found.extend(record.uid for record, _ in site.holder.verdicts())
+    assert found == [other]
