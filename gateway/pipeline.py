@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from gateway.deliver import plan
 from gateway.domain.context import Order
 from gateway.domain.each import do_each
-from gateway.domain.errors import ConfigurationError, HilumError, MessageInvalid
+from gateway.domain.errors import ConfigurationError, HilumError, MessageInvalid, NotFound
 from gateway.domain.ids import DestinationName, InputSetId, JobId, ModelName, StudyUID
 from gateway.domain.job import Edition, Job, refusal_edition
 from gateway.domain.ports import Broker, Ledger, Spool, StudyRecord
@@ -70,11 +70,6 @@ class Pipeline:
             self.relink,
         )
 
-    def advance(self) -> None:
-        """One round."""
-        for step in self.steps:
-            step()
-
     def hear(self) -> None:
         """Orders: what the EHR has sent is read."""
         if self.inbox is not None:
@@ -82,11 +77,13 @@ class Pipeline:
 
     def relink(self) -> None:
         """Orders: studies that it concerns are linked with it. Until then nothing of them leaves."""
-        for uid in self.ledger.stale_studies() if self.linker else ():
-            try:
-                self._link(uid)
-            except HilumError as error:
-                log(stage="orders").error("study cannot be linked", study_uid=uid, reason=error.message)
+        do_each(self.ledger.stale_studies() if self.linker else (), self._relink)
+
+    def _relink(self, uid: StudyUID) -> None:
+        try:
+            self._link(uid)
+        except HilumError as error:
+            log(stage="orders").error("study cannot be linked", study_uid=uid, reason=error.message)
 
     def release_due(self) -> None:
         """Hold: studies whose evidence says that they are complete."""
@@ -133,7 +130,7 @@ class Pipeline:
             drafts = plan.plan(job, self.roles, messages, self.fallbacks)
             self.retraction.replaced(job)
             self.ledger.plan(job.id, drafts)
-        except (MessageInvalid, ConfigurationError) as error:
+        except (MessageInvalid, ConfigurationError, NotFound) as error:
             self.ledger.hold_back(job.id, error.message)
 
     def tell_refusals(self) -> None:

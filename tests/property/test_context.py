@@ -191,7 +191,8 @@ class World:
     def step(self, name: str) -> None:
         """Something that a process of the gateway does."""
         if name == "advance":
-            self.pipeline.advance()
+            for step in self.pipeline.steps:
+                step()
         elif name == "hear":  # facts are there, and what they mean for studies is not worked out yet
             self.pipeline.hear()
         elif name == "result":  # all the way to a message that waits to be sent

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from gateway.bundle.manifest import Manifest
 from gateway.domain.messages import Code, JobOrder, MeasurementResult, ModelIdentity, RequestedProcedure, ResultObject
 from gateway.domain.roles import ROLES
+from tests.support.manifests import plain_manifest
 from tests.support.series import Change, job_order, write_series
 from workers.encode.conclusion import conclude
 from workers.encode.objects import encode
@@ -72,18 +73,15 @@ def manifest(segments: int = 1, *, plausible: tuple[float, float] | None = None,
         for number in range(1, segments + 1)
     ]
     content: dict[str, object] = {
-        "manifest": 1,
         "name": "two-balls",
         "version": "1.2.3",
         "title": "Two balls",
         "intended_use": "Tests only; never for a patient.",
-        "license": "Apache-2.0",
         "device": {"manufacturer": "Hilum", "model_name": "two-balls", "uid": "2.25.1234567890"},
-        "weights": {"file": "none.safetensors", "sha256": "0" * 64},
         "input": {"modality": ["CT", "MR"]},
         "output": {"kind": "segmentation", "segments": SEGMENTS[:segments], "measurements": measurements},
     }
-    return Manifest.model_validate(content | changes)
+    return plain_manifest(**(content | changes))
 
 
 def frame(
