@@ -69,6 +69,7 @@ class Dialer:
             connected.append(True)
             _limit_waiting(event.assoc.dul.socket.socket, self._to.timeouts.network)
             _let_go_of_the_caller(event.assoc)
+            _leave_answers_to_the_caller(event.assoc)
 
         started = time.monotonic()
         try:
@@ -136,6 +137,21 @@ def _let_go_of_the_caller(association: Association) -> None:
             association._is_paused = True
 
     association._run_reactor = run  # type: ignore[method-assign]
+
+
+def _leave_answers_to_the_caller(association: Association) -> None:
+    """Keeps pynetdicom's own thread from taking the answer that ours waits for.
+
+    It looks for requests of the peer while ours has nothing to ask. Halted between its way past that gate and saying that it is
+    past, it counts as waiting there, goes on, finds our answer, drops it as no request, and we wait out the whole time limit.
+    """
+    take = association.dimse.get_msg
+
+    def get_msg(block: bool = False) -> Any:
+        ours = not association._reactor_checkpoint.is_set()  # closed before we ask, and open again after the answer
+        return (None, None) if ours and not block else take(block)
+
+    association.dimse.get_msg = get_msg  # type: ignore[method-assign]
 
 
 def _retry(answer: str) -> Receipt:
